@@ -1,0 +1,184 @@
+#include "core/record/records.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace nlohmann {
+template <class Tag>
+struct adl_serializer<hf::TextId<Tag>> {
+  static void to_json(json& j, const hf::TextId<Tag>& id) { j = id.text; }
+  static void from_json(const json& j, hf::TextId<Tag>& id) { id.text = j.get<std::string>(); }
+};
+template <>
+struct adl_serializer<hf::Epoch> {
+  static void to_json(json& j, const hf::Epoch& epoch) { j = epoch.number; }
+  static void from_json(const json& j, hf::Epoch& epoch) { epoch.number = j.get<std::uint64_t>(); }
+};
+template <>
+struct adl_serializer<hf::vm::VmSpec> {
+  static void to_json(json& j, const hf::vm::VmSpec& spec) { j = json::parse(hf::vm::to_json(spec)); }
+  static void from_json(const json& j, hf::vm::VmSpec& spec) {
+    auto parsed = hf::vm::spec_from_json(j.dump());
+    if (!parsed.ok()) throw json::other_error::create(501, parsed.error().what, &j);
+    spec = std::move(*parsed);
+  }
+};
+}  // namespace nlohmann
+
+namespace hf::record {
+
+using nlohmann::json;
+
+NLOHMANN_JSON_SERIALIZE_ENUM(Desired, {{Desired::stopped, "stopped"}, {Desired::running, "running"}})
+NLOHMANN_JSON_SERIALIZE_ENUM(VmState, {{VmState::stopped, "stopped"},
+                                       {VmState::starting, "starting"},
+                                       {VmState::running, "running"},
+                                       {VmState::frozen, "frozen"},
+                                       {VmState::stopping, "stopping"},
+                                       {VmState::crashed, "crashed"},
+                                       {VmState::failed, "failed"}})
+NLOHMANN_JSON_SERIALIZE_ENUM(TaskKind, {{TaskKind::vm_create, "vm.create"},
+                                        {TaskKind::vm_start, "vm.start"},
+                                        {TaskKind::vm_stop, "vm.stop"},
+                                        {TaskKind::vm_kill, "vm.kill"},
+                                        {TaskKind::vm_reset, "vm.reset"},
+                                        {TaskKind::vm_delete, "vm.delete"},
+                                        {TaskKind::vm_import, "vm.import"}})
+NLOHMANN_JSON_SERIALIZE_ENUM(TaskState, {{TaskState::queued, "queued"},
+                                         {TaskState::running, "running"},
+                                         {TaskState::succeeded, "succeeded"},
+                                         {TaskState::failed, "failed"}})
+
+namespace {
+using Phase = OwnerRecord::Phase;
+
+const std::map<Phase, std::string>& phase_names() {
+  static const std::map<Phase, std::string> kNames = {
+      {Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}};
+  return kNames;
+}
+
+Phase phase_named(const std::string& name) {
+  for (const auto& [phase, text] : phase_names()) {
+    if (text == name) return phase;
+  }
+  // safety: an unknown phase must not read as "nobody runs it".
+  throw json::other_error::create(501, "unknown owner phase " + name, nullptr);
+}
+}  // namespace
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_address, heartbeat_address, cpus,
+                                                memory_mib, accelerator, accelerator_reason, qemu_version, datastores,
+                                                slot_datastores, networks)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SessionRecord, session)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeaderRecord, host, session)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DatastoreRecord, id, name, shared, paths)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NetworkRecord, name, bridge, vlan)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, desired, pinned_host, active_task,
+                                                created)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmStatus, state, host, epoch, message, attempts, failed_hosts, since,
+                                                accelerator, memory_tracker)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress, error_code,
+                                                message, created, finished, timeout_seconds, requested_by)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EventRecord, id, time, severity, kind, host, vm, subject, text)
+
+void to_json(json& j, const OwnerRecord& owner) {
+  j = json{{"phase", phase_names().at(owner.phase)},
+           {"host", owner.host},
+           {"epoch", owner.epoch},
+           {"session", owner.session},
+           {"reason", owner.reason}};
+}
+void from_json(const json& j, OwnerRecord& owner) {
+  // safety: no defaults here; a record that lacks a field gives nobody a right.
+  owner.phase = phase_named(j.at("phase").get<std::string>());
+  owner.host = j.at("host").get<HostId>();
+  owner.epoch = j.at("epoch").get<Epoch>();
+  owner.session = j.at("session").get<SessionId>();
+  owner.reason = j.value("reason", "");
+}
+
+namespace {
+template <class Record>
+std::string encode_any(const Record& record) {
+  json j = record;
+  j["format"] = 1;
+  return j.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+}  // namespace
+
+std::string encode(const ClusterRecord& r) { return encode_any(r); }
+std::string encode(const HostRecord& r) { return encode_any(r); }
+std::string encode(const SessionRecord& r) { return encode_any(r); }
+std::string encode(const LeaderRecord& r) { return encode_any(r); }
+std::string encode(const DatastoreRecord& r) { return encode_any(r); }
+std::string encode(const NetworkRecord& r) { return encode_any(r); }
+std::string encode(const VmRecord& r) { return encode_any(r); }
+std::string encode(const OwnerRecord& r) { return encode_any(r); }
+std::string encode(const VmStatus& r) { return encode_any(r); }
+std::string encode(const TaskRecord& r) { return encode_any(r); }
+std::string encode(const EventRecord& r) { return encode_any(r); }
+
+template <class Record>
+Result<Record> decode(const std::string& text) {
+  try {
+    json j = json::parse(text);
+    if (!j.is_object() || j.value("format", 0) < 1) return Error{Code::corrupt, "The record has no format number."};
+    return j.get<Record>();
+  } catch (const json::exception& problem) {
+    return Error{Code::corrupt, std::string("The record cannot be read: ") + problem.what() + "."};
+  }
+}
+
+template Result<ClusterRecord> decode(const std::string&);
+template Result<HostRecord> decode(const std::string&);
+template Result<SessionRecord> decode(const std::string&);
+template Result<LeaderRecord> decode(const std::string&);
+template Result<DatastoreRecord> decode(const std::string&);
+template Result<NetworkRecord> decode(const std::string&);
+template Result<VmRecord> decode(const std::string&);
+template Result<OwnerRecord> decode(const std::string&);
+template Result<VmStatus> decode(const std::string&);
+template Result<TaskRecord> decode(const std::string&);
+template Result<EventRecord> decode(const std::string&);
+
+namespace {
+// The names live in the enum tables above; this looks one up without building JSON twice.
+template <class Enum, std::size_t N>
+std::string_view enum_name(Enum value, const std::pair<Enum, std::string_view> (&table)[N]) {
+  for (const auto& [key, text] : table) {
+    if (key == value) return text;
+  }
+  return "?";
+}
+}  // namespace
+
+std::string_view name_of(VmState state) {
+  static constexpr std::pair<VmState, std::string_view> kTable[] = {
+      {VmState::stopped, "stopped"},   {VmState::starting, "starting"}, {VmState::running, "running"},
+      {VmState::frozen, "frozen"},     {VmState::stopping, "stopping"}, {VmState::crashed, "crashed"},
+      {VmState::failed, "failed"}};
+  return enum_name(state, kTable);
+}
+std::string_view name_of(TaskKind kind) {
+  static constexpr std::pair<TaskKind, std::string_view> kTable[] = {
+      {TaskKind::vm_create, "vm.create"}, {TaskKind::vm_start, "vm.start"},   {TaskKind::vm_stop, "vm.stop"},
+      {TaskKind::vm_kill, "vm.kill"},     {TaskKind::vm_reset, "vm.reset"},   {TaskKind::vm_delete, "vm.delete"},
+      {TaskKind::vm_import, "vm.import"}};
+  return enum_name(kind, kTable);
+}
+std::string_view name_of(TaskState state) {
+  static constexpr std::pair<TaskState, std::string_view> kTable[] = {{TaskState::queued, "queued"},
+                                                                      {TaskState::running, "running"},
+                                                                      {TaskState::succeeded, "succeeded"},
+                                                                      {TaskState::failed, "failed"}};
+  return enum_name(state, kTable);
+}
+std::string_view name_of(Desired desired) { return desired == Desired::running ? "running" : "stopped"; }
+std::string_view name_of(Phase phase) {
+  static constexpr std::pair<Phase, std::string_view> kTable[] = {
+      {Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}};
+  return enum_name(phase, kTable);
+}
+
+}  // namespace hf::record

@@ -1,0 +1,192 @@
+#pragma once
+// The records of the store: what each key holds. Every record is JSON with a "format" number; unknown fields of a later
+// version are ignored, a missing field takes its default. doc/formats.md is the page for readers.
+//
+//   cluster                 ClusterRecord   made by `cluster init`
+//   hosts/<host>            HostRecord      written by that host
+//   sessions/<host>         SessionRecord   bound to the host's store lease: its presence is the proof of store contact
+//   leader                  LeaderRecord    bound to the same lease
+//   datastores/<id>         DatastoreRecord
+//   networks/<name>         NetworkRecord
+//   vms/<vm>                VmRecord        what is wanted
+//   vm-names/<name>         the VmId that has the name (uniqueness by create-if-absent)
+//   owners/<vm>             OwnerRecord     the right to run: safety rests on this key alone
+//   status/<vm>             VmStatus        what was last observed, by the owner's host
+//   tasks/<task>            TaskRecord
+//   events/<id>             EventRecord     id sorts by time
+//   secrets/ca              the cluster CA's key, readable by hosts only
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "core/vm/spec.hpp"
+
+namespace hf::record {
+
+namespace key {
+inline const std::string kCluster = "cluster";
+inline const std::string kLeader = "leader";
+inline const std::string kHosts = "hosts/";
+inline const std::string kSessions = "sessions/";
+inline const std::string kDatastores = "datastores/";
+inline const std::string kNetworks = "networks/";
+inline const std::string kVms = "vms/";
+inline const std::string kVmNames = "vm-names/";
+inline const std::string kOwners = "owners/";
+inline const std::string kStatus = "status/";
+inline const std::string kTasks = "tasks/";
+inline const std::string kEvents = "events/";
+inline const std::string kCaSecret = "secrets/ca";
+}  // namespace key
+
+struct ClusterRecord {
+  std::string id;
+  std::string name;
+  WallMs created = 0;
+  int heartbeat_ms = 1000;  // the base all times derive from (core/ha/timing.hpp)
+  bool operator==(const ClusterRecord&) const = default;
+};
+
+struct HostRecord {
+  HostId host;
+  std::string version;            // of holdfastd
+  std::string api_address;        // "10.77.0.1:7443", reached by the other hosts
+  std::string heartbeat_address;  // "10.77.0.1:7444", UDP
+  int cpus = 0;
+  std::uint64_t memory_mib = 0;   // what VMs may use: the machine's less what is set aside
+  std::string accelerator;        // "kvm" or "tcg"
+  std::string accelerator_reason; // why not kvm
+  std::string qemu_version;
+  std::map<std::string, std::string> datastores;  // DatastoreId text -> mount path on this host, if usable now
+  std::vector<std::string> slot_datastores;       // ids of those that carry this host's heartbeat slot
+  std::vector<std::string> networks;              // names of the networks whose bridge this host has
+  bool operator==(const HostRecord&) const = default;
+};
+
+struct SessionRecord {
+  SessionId session;
+  bool operator==(const SessionRecord&) const = default;
+};
+
+struct LeaderRecord {
+  HostId host;
+  SessionId session;
+  bool operator==(const LeaderRecord&) const = default;
+};
+
+struct DatastoreRecord {
+  DatastoreId id;
+  std::string name;
+  bool shared = true;                        // several hosts mount it
+  std::map<std::string, std::string> paths;  // host -> path; "*": every host not named
+  bool operator==(const DatastoreRecord&) const = default;
+};
+
+struct NetworkRecord {
+  std::string name;
+  std::string bridge;  // Linux bridge on every host
+  int vlan = 0;        // 0: untagged
+  bool operator==(const NetworkRecord&) const = default;
+};
+
+enum class Desired { stopped, running };
+
+struct VmRecord {
+  VmId id;
+  vm::VmSpec spec;
+  std::uint64_t generation = 0;  // grows with each `vm edit`
+  Desired desired = Desired::stopped;
+  std::string pinned_host;       // `vm start --host`; empty: the leader chooses
+  TaskId active_task;            // the command under way; empty: none. The lock against two commands at once
+  WallMs created = 0;
+  bool operator==(const VmRecord&) const = default;
+};
+
+// safety: who may run the VM. Changed only by compare-and-swap.
+//   released: nobody. `epoch` is the last one that ran.
+//   assigned: `host` shall start it, and nobody else may; it has not begun.
+//   claimed:  `host` runs it, or may; `session` was the host's store session when it last claimed.
+struct OwnerRecord {
+  enum class Phase { released, assigned, claimed };
+  Phase phase = Phase::released;
+  HostId host;
+  Epoch epoch;
+  SessionId session;
+  std::string reason;  // why it was given: "start", "restart: host2 is dead (...)", ...
+  bool operator==(const OwnerRecord&) const = default;
+};
+
+enum class VmState { stopped, starting, running, frozen, stopping, crashed, failed };
+
+struct VmStatus {
+  VmState state = VmState::stopped;
+  HostId host;
+  Epoch epoch;
+  std::string message;   // why it is so, a sentence
+  int attempts = 0;      // failed starts since the last success
+  std::vector<std::string> failed_hosts;  // hosts where the last attempts failed
+  WallMs since = 0;
+  std::string accelerator;
+  std::string memory_tracker;  // what a later vMotion or FT can use here, and why not better
+  bool operator==(const VmStatus&) const = default;
+};
+
+enum class TaskKind { vm_create, vm_start, vm_stop, vm_kill, vm_reset, vm_delete, vm_import };
+enum class TaskState { queued, running, succeeded, failed };
+
+struct TaskRecord {
+  TaskId id;
+  TaskKind kind = TaskKind::vm_start;
+  VmId vm;
+  std::string vm_name;
+  TaskState state = TaskState::queued;
+  HostId host;        // that carries it out; empty: whoever owns the VM
+  int progress = 0;   // percent
+  std::string error_code;  // CodeInfo::name
+  std::string message;
+  WallMs created = 0, finished = 0;
+  int timeout_seconds = 0;  // vm_stop: graceful for this long, then forced; 0: the spec's
+  std::string requested_by;
+  bool operator==(const TaskRecord&) const = default;
+};
+
+struct EventRecord {
+  std::string id;        // <16 hex digits of wall ms>-<host>-<counter>
+  WallMs time = 0;
+  std::string severity;  // "info", "warning", "error"
+  std::string kind;      // stable, dotted: "ha.host.dead", "vm.restarted"
+  HostId host;           // that reports
+  VmId vm;
+  std::string subject;   // host or VM name it is about
+  std::string text;      // a sentence
+  bool operator==(const EventRecord&) const = default;
+};
+
+// encode gives the JSON text of the store; decode refuses what is not that record (Code::corrupt).
+std::string encode(const ClusterRecord&);
+std::string encode(const HostRecord&);
+std::string encode(const SessionRecord&);
+std::string encode(const LeaderRecord&);
+std::string encode(const DatastoreRecord&);
+std::string encode(const NetworkRecord&);
+std::string encode(const VmRecord&);
+std::string encode(const OwnerRecord&);
+std::string encode(const VmStatus&);
+std::string encode(const TaskRecord&);
+std::string encode(const EventRecord&);
+template <class Record>
+Result<Record> decode(const std::string& text);
+
+std::string_view name_of(VmState);
+std::string_view name_of(TaskKind);
+std::string_view name_of(TaskState);
+std::string_view name_of(Desired);
+std::string_view name_of(OwnerRecord::Phase);
+
+}  // namespace hf::record
