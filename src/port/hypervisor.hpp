@@ -1,0 +1,78 @@
+#pragma once
+// Hypervisor: the QEMU processes of this host. Real: sys/qemu. The decisions (when to start, stop, kill) are core/ha's.
+//
+// A VM's QEMU belongs to nobody's process tree: it outlives the daemon. All that is needed to find it again stands in its
+// run directory (<run>/vms/<vm>/: launch.json with epoch, pid and start time; sockets; hold page; console.log).
+// Thread-safe; calls block; each names its time limit.
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "core/vm/qemu_command.hpp"
+#include "core/vm/spec.hpp"
+
+namespace hf {
+
+struct LaunchRequest {
+  VmId vm;
+  Epoch epoch;
+  vm::VmSpec spec;
+  // Mount path of each datastore this VM names, by datastore name; bridge and VLAN of each network it names, by name.
+  std::vector<std::pair<std::string, std::string>> datastore_paths;
+  struct Bridge {
+    std::string network, bridge;
+    int vlan = 0;
+  };
+  std::vector<Bridge> bridges;
+};
+
+// A QEMU process that exists, found or started.
+struct RunningVm {
+  VmId vm;
+  Epoch epoch;
+  int pid = 0;
+  std::string cgroup;     // absolute path of its cgroup v2 directory
+  std::string hold_page;  // path of the page whose deadline the shim obeys (doc/formats.md)
+  std::string accelerator;
+  std::string memory_tracker;
+};
+
+enum class ExitKind { guest_shutdown, guest_panic, qemu_crash, killed };
+struct VmExit {
+  VmId vm;
+  Epoch epoch;
+  ExitKind kind = ExitKind::qemu_crash;
+  std::string text;  // last lines of QEMU's stderr where it crashed
+};
+
+class Hypervisor {
+ public:
+  virtual ~Hypervisor() = default;
+
+  // Called from a thread of the hypervisor, once for each QEMU that ended, whoever ended it.
+  using OnExit = std::function<void(const VmExit&)>;
+  // Finds what runs already (after a daemon restart) and watches it. Call once, before the others.
+  virtual Result<std::vector<RunningVm>> adopt(OnExit on_exit) = 0;
+
+  // In two steps, so that the guard can admit the VM before its first instruction: `launch` makes run directory, cgroup, taps
+  // and hold page (deadline 0: every disk write is held) and starts QEMU with the guest stopped (-S); `resume` lets it run.
+  // launch: Code::failed with QEMU's own words if it does not come up within 10 s; then nothing is left behind.
+  virtual Result<RunningVm> launch(const LaunchRequest& request) = 0;
+  virtual Status resume(const VmId& vm) = 0;
+
+  // Guest agent's shutdown, else ACPI power button; returns when asked, not when done.
+  virtual Status ask_to_stop(const VmId& vm) = 0;
+  // SIGKILL to everything in the VM's cgroup; returns when all is gone and cleaned up (works on a frozen cgroup).
+  virtual Status kill(const VmId& vm) = 0;
+  virtual Status reset(const VmId& vm) = 0;
+  // The stream socket of the serial console, connected. One reader at a time gets the bytes.
+  virtual Result<int> open_console(const VmId& vm) = 0;
+  // The last bytes the guest wrote to its console.
+  virtual Result<std::string> console_tail(const VmId& vm, std::size_t bytes_max) = 0;
+};
+
+}  // namespace hf
