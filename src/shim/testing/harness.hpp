@@ -36,6 +36,7 @@ class TempFolder {
   TempFolder(const TempFolder&) = delete;
   TempFolder& operator=(const TempFolder&) = delete;
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
 
  private:
   std::string path_;
@@ -71,7 +72,7 @@ class Child {
     argv.push_back(nullptr);
     pid_ = fork();
     if (pid_ != 0) return;
-    setenv("LD_PRELOAD", library.c_str(), 1);
+    if (!library.empty()) setenv("LD_PRELOAD", library.c_str(), 1);
     if (!page.empty()) setenv("HOLDFAST_HOLD_PAGE", page.c_str(), 1);
     execvp(argv[0], argv.data());
     _exit(127);
@@ -85,7 +86,6 @@ class Child {
   Child& operator=(const Child&) = delete;
 
   pid_t pid() const { return pid_; }
-  void forget() { ended_ = true; }
   int wait_for_end() {
     int status = 0;
     waitpid(pid_, &status, 0);
@@ -107,7 +107,7 @@ inline std::string slurp(const std::string& path) {
 
 // Waits for a condition; the bound is only there to end a test that has failed.
 inline bool eventually(const std::function<bool()>& condition) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
