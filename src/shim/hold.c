@@ -6,13 +6,14 @@
 // calls on. With it, a page that cannot be mapped ends the process at load: a VM without the hold must not
 // run.
 //
-// What is held: the calls below on regular files and block devices: what QEMU 7.2 to 10.x uses for disks with
-// aio=threads (block/file-posix.c). QEMU must be started with aio=threads: io_uring and native AIO do not
-// come this way.
-//   pwrite, pwritev, pwritev2             always: QEMU uses them for disks alone
-//   write, writev, ftruncate, fallocate,  if is_disk(fd): the same calls serve sockets, taps, eventfds, the
-//   console's log, posix_fallocate, copy_file_range      the pid file and guest RAM, which must not stall
-//   QEMU's main loop ioctl BLKDISCARD, BLKZEROOUT, ...     always
+// What is held: the calls below on regular files and block devices. They are what QEMU 7.2 to 10.x uses for
+// disks with aio=threads (block/file-posix.c); QEMU must be started so, io_uring and native AIO do not come
+// this way.
+//   - pwrite, pwritev, pwritev2: always, QEMU uses them for disks alone;
+//   - write, writev, ftruncate, fallocate, posix_fallocate, copy_file_range: if is_disk(fd). The same calls
+//     serve sockets, taps, eventfds, the console's log, the pid file and guest RAM, which must not stall
+//     QEMU's main loop;
+//   - ioctl BLKDISCARD, BLKSECDISCARD, BLKZEROOUT, SG_IO: always.
 // A held call waits in its thread (5 ms polls; no locks, no allocation, nothing that QEMU's seccomp sandbox
 // refuses, safe in signal handlers and after fork) and is made once the deadline lies in the future again.
 //
