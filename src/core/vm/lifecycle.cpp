@@ -71,7 +71,7 @@ constexpr std::array<std::array<Row, 2>, kVmStates> kTable = {{
     /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok}}}},
     /* running,  wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok}},
     /*           wanted running */   {{runs,     ok,     ok,     ok,     off_first,  ok}}}},
-    /* frozen,   wanted stopped */ {{{{to_stop,  thaws,  ok,     thaws,  off_frozen, ok}},
+    /* frozen,   wanted stopped */ {{{{thaws,    thaws,  ok,     thaws,  off_frozen, ok}},
     /*           wanted running */   {{frozen,   thaws,  ok,     thaws,  off_frozen, ok}}}},
     /* stopping, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, leaves,     ok}},
     /*           wanted running */   {{leaves,   ok,     ok,     leaves, leaves,     ok}}}},

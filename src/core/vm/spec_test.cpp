@@ -24,8 +24,8 @@ TEST(SpecJson, smallest_spec_takes_the_defaults) {
 
 TEST(SpecJson, mistakes_carry_their_path) {
   EXPECT_EQ(
-      mistakes(
-          R"({"name":"web","datastore":"a","disks":[{"name":"root","size_bytes":1000}],"nics":[{"mac":"x"}],"cpus":1})"),
+      mistakes(R"({"name":"web","datastore":"a","cpus":1,"nics":[{"mac":"x"}],
+                   "disks":[{"name":"root","size_bytes":1000}]})"),
       "cpus: The key \"cpus\" is not known here. Did you mean \"vcpus\"?\n"
       "disks[0].size_bytes: The size of a disk must be a whole number of MiB.\n"
       "nics[0].network: Each nic needs the network it joins. Run \"holdfast network list\" to see those "

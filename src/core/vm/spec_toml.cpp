@@ -102,11 +102,8 @@ Result<VmSpec> parse_spec(std::string_view text, std::string_view source_name) {
   Tree tree(parsed.table());
   SpecReading reading = read_spec(tree.root(), Dialect::toml);
   if (reading.problems.empty()) return std::move(reading.spec);
-  std::vector<std::pair<Place, std::string>> found;
-  for (const Problem& problem : reading.problems)
-    found.emplace_back(tree.place_of(problem.path), problem.text);
-  std::stable_sort(found.begin(), found.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::multimap<Place, std::string> found;
+  for (const Problem& problem : reading.problems) found.emplace(tree.place_of(problem.path), problem.text);
   std::vector<std::string> lines;
   for (const auto& [place, problem] : found) lines.push_back(line_of(source_name, place, problem));
   return Error{Code::invalid, joined(lines)};
