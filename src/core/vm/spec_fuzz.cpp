@@ -1,4 +1,5 @@
-// Whatever the two readers of a spec accept is valid, survives being written and read again, and has a command line.
+// Whatever the two readers of a spec accept is valid, survives being written and read again, and has a
+// command line.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -19,7 +20,8 @@ void build_command(const VmSpec& spec) {
   for (const Cdrom& cdrom : spec.cdroms) {
     context.disks.push_back({cdrom.name, "/ds/" + cdrom.image, DiskFormat::raw, true, true, true});
   }
-  if (spec.cloud_init) context.disks.push_back({std::string(kSeedName), "/ds/seed", DiskFormat::raw, true, true});
+  if (spec.cloud_init)
+    context.disks.push_back({std::string(kSeedName), "/ds/seed", DiskFormat::raw, true, true});
   for (const Nic& nic : spec.nics) context.nics.push_back({nic.mac, nic.model, 3});
   if (spec.direct_kernel) context.kernel = spec.direct_kernel->kernel;
   context.firmware_code = "/ovmf";

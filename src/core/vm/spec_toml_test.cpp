@@ -55,6 +55,15 @@ TEST(SpecToml, syntax_error_has_its_place) {
   EXPECT_EQ(mistakes("version = 1\nname = \n").substr(0, 34), "web.toml:2:8: This is not TOML: Er");
 }
 
+TEST(SpecToml, letters_outside_ascii_belong_into_strings) {
+  EXPECT_EQ(mistakes("version = 1\nv\xc3\xa9 = 1").substr(0, 33), "web.toml:2:2: This is not TOML: E");
+  EXPECT_EQ(parse_spec(kHead + "description = \"\"\"\\\n\xc2\xa7\"\"\"", "f")->description, "\xc2\xa7");
+}
+
+TEST(SpecToml, control_character_in_a_header_is_a_mistake_and_no_end) {
+  EXPECT_EQ(mistakes("version = 1\n[[\x14x]]").substr(0, 32), "web.toml:2:3: This is not TOML: ");
+}
+
 TEST(SpecToml, only_the_first_twenty_mistakes_are_shown) {
   std::string toml = kHead;
   for (int i = 0; i < 30; ++i) toml += "unknown_key_" + std::to_string(i) + " = 1\n";
