@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/ensure.hpp"
+
 namespace nlohmann {
 template <class Tag>
 struct adl_serializer<hf::TextId<Tag>> {
@@ -87,6 +89,7 @@ void to_json(json& j, const OwnerRecord& owner) {
            {"host", owner.host},
            {"epoch", owner.epoch},
            {"session", owner.session},
+           {"guarded", owner.guarded},
            {"reason", owner.reason}};
 }
 void from_json(const json& j, OwnerRecord& owner) {
@@ -95,6 +98,7 @@ void from_json(const json& j, OwnerRecord& owner) {
   owner.host = j.at("host").get<HostId>();
   owner.epoch = j.at("epoch").get<Epoch>();
   owner.session = j.at("session").get<SessionId>();
+  owner.guarded = j.at("guarded").get<bool>();
   owner.reason = j.value("reason", "");
 }
 
@@ -141,6 +145,42 @@ template Result<OwnerRecord> decode(const std::string&);
 template Result<VmStatus> decode(const std::string&);
 template Result<TaskRecord> decode(const std::string&);
 template Result<EventRecord> decode(const std::string&);
+
+namespace {
+template <class Record>
+Result<Any> decode_as(const std::string& text) {
+  TRY_ASSIGN(Record record, decode<Record>(text));
+  return Any(std::move(record));
+}
+}  // namespace
+
+Result<Any> decode_at(const std::string& at, const std::string& text) {
+  using Decoder = Result<Any> (*)(const std::string&);
+  static const std::vector<std::pair<std::string, Decoder>> kDecoders = {
+      {key::kOwners, decode_as<OwnerRecord>},       {key::kStatus, decode_as<VmStatus>},
+      {key::kVms, decode_as<VmRecord>},             {key::kSessions, decode_as<SessionRecord>},
+      {key::kIncarnations, decode_as<SessionRecord>}, {key::kHosts, decode_as<HostRecord>},
+      {key::kTasks, decode_as<TaskRecord>},         {key::kEvents, decode_as<EventRecord>},
+      {key::kDatastores, decode_as<DatastoreRecord>}, {key::kNetworks, decode_as<NetworkRecord>},
+      {key::kLeader, decode_as<LeaderRecord>},      {key::kCluster, decode_as<ClusterRecord>}};
+  for (const auto& [prefix, decoder] : kDecoders) {
+    if (at.compare(0, prefix.size(), prefix) == 0) return decoder(text);
+  }
+  return Any{};
+}
+
+std::string encode(const Any& any) {
+  return std::visit(
+      [](const auto& record) -> std::string {
+        if constexpr (std::is_same_v<std::decay_t<decltype(record)>, std::monostate>) {
+          ENSURE(false, "an erased record has no text");
+          return {};
+        } else {
+          return encode_any(record);
+        }
+      },
+      any);
+}
 
 namespace {
 // The names live in the enum tables above; this looks one up without building JSON twice.

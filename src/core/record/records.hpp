@@ -5,6 +5,7 @@
 //   cluster                 ClusterRecord   made by `cluster init`
 //   hosts/<host>            HostRecord      written by that host
 //   sessions/<host>         SessionRecord   bound to the host's store lease: its presence is the proof of store contact
+//   incarnations/<host>     SessionRecord   the host's latest session, written with sessions/<host> but kept when the lease ends
 //   leader                  LeaderRecord    bound to the same lease
 //   datastores/<id>         DatastoreRecord
 //   networks/<name>         NetworkRecord
@@ -20,6 +21,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/ids.hpp"
@@ -34,6 +36,7 @@ inline const std::string kCluster = "cluster";
 inline const std::string kLeader = "leader";
 inline const std::string kHosts = "hosts/";
 inline const std::string kSessions = "sessions/";
+inline const std::string kIncarnations = "incarnations/";
 inline const std::string kDatastores = "datastores/";
 inline const std::string kNetworks = "networks/";
 inline const std::string kVms = "vms/";
@@ -118,6 +121,9 @@ struct OwnerRecord {
   HostId host;
   Epoch epoch;
   SessionId session;
+  // safety: the host's guard freezes it when contact is lost; only then may a dead host's VM be given to another. Fixed
+  // when the VM starts, whatever its spec says later.
+  bool guarded = false;
   std::string reason;  // why it was given: "start", "restart: host2 is dead (...)", ...
   bool operator==(const OwnerRecord&) const = default;
 };
@@ -167,6 +173,14 @@ struct EventRecord {
   std::string text;      // a sentence
   bool operator==(const EventRecord&) const = default;
 };
+
+// Any record, for code that handles changes of all keys. monostate: erased, or a key this version does not know.
+using Any = std::variant<std::monostate, ClusterRecord, HostRecord, SessionRecord, LeaderRecord, DatastoreRecord,
+                         NetworkRecord, VmRecord, OwnerRecord, VmStatus, TaskRecord, EventRecord>;
+// The record kind follows from the key. monostate for keys that hold none (vm-names/, secrets/); Code::corrupt as decode.
+Result<Any> decode_at(const std::string& key, const std::string& text);
+// REQUIRES: not monostate
+std::string encode(const Any&);
 
 // encode gives the JSON text of the store; decode refuses what is not that record (Code::corrupt).
 std::string encode(const ClusterRecord&);

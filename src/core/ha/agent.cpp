@@ -1,0 +1,391 @@
+#include "core/ha/agent.hpp"
+
+#include <algorithm>
+
+#include "base/ensure.hpp"
+
+namespace hf::ha {
+namespace {
+using record::Desired;
+using record::OwnerRecord;
+using record::TaskKind;
+using record::TaskState;
+using record::VmState;
+using Phase = OwnerRecord::Phase;
+namespace key = record::key;
+
+constexpr Duration kCrashWindow = 10min;    // VmSpec.ha.max_crash_restarts counts within it
+constexpr Duration kThawRetry = 1s;
+constexpr Duration kSwapRetry = 250ms;
+}  // namespace
+
+void Agent::on(const event::Adopted& adopted) {
+  adopted_ = true;
+  for (const auto& [vm, epoch] : adopted.running) locals_[vm] = Local{epoch, Process::running, {}, {}, 0, false, {}};
+}
+
+std::vector<std::pair<VmId, Epoch>> Agent::running() const {
+  std::vector<std::pair<VmId, Epoch>> result;
+  for (const auto& [vm, local] : locals_) result.emplace_back(vm, local.epoch);
+  return result;
+}
+
+bool Agent::owned(const VmId& vm, const View& view) const {
+  const auto* owner = view.owner(vm);
+  return owner != nullptr && owner->record.phase == Phase::claimed && owner->record.host == self_;
+}
+
+// A VM with a disk that no other host sees would be frozen for nobody's sake.
+bool Agent::is_guarded(const VmId& vm, const View& view) const {
+  auto found = view.vms.find(vm);
+  if (found == view.vms.end() || !found->second.record.spec.is_protected()) return false;
+  const auto& spec = found->second.record.spec;
+  auto local = [&](const std::string& name) {
+    return std::any_of(view.datastores.begin(), view.datastores.end(), [&](const auto& entry) {
+      return entry.second.record.name == name && !entry.second.record.shared;
+    });
+  };
+  return !local(spec.datastore) &&
+         std::none_of(spec.disks.begin(), spec.disks.end(), [&](const auto& disk) { return local(disk.datastore); });
+}
+
+// safety: nothing begins without a live session and fresh contact; the guard checks the latter again, with its own clock.
+bool Agent::may_begin(const AgentContext& context) const { return context.session.active() && !context.guard.lapsed; }
+
+const record::TaskRecord* Agent::active_task(const VmId& vm, const View& view) const {
+  auto found = view.vms.find(vm);
+  if (found == view.vms.end() || found->second.record.active_task.empty()) return nullptr;
+  auto task = view.tasks.find(found->second.record.active_task);
+  return task == view.tasks.end() ? nullptr : &task->second.record;
+}
+
+record::VmStatus Agent::status(const VmId&, VmState state, Epoch epoch, std::string message) const {
+  record::VmStatus result;
+  result.state = state;
+  result.host = self_;
+  result.epoch = epoch;
+  result.message = std::move(message);
+  return result;
+}
+
+void Agent::reconcile(const AgentContext& context, Actions& out) {
+  if (!adopted_ || !context.view.synced) return;
+  std::set<VmId> mine;
+  for (const auto& [vm, local] : locals_) mine.insert(vm);
+  for (const auto& [vm, owner] : context.view.owners) {
+    if (owner.record.host == self_ && owner.record.phase != Phase::released) mine.insert(vm);
+  }
+  for (const auto& vm : mine) reconcile_vm(vm, context, out);
+}
+
+void Agent::reconcile_vm(const VmId& vm, const AgentContext& context, Actions& out) {
+  auto local = locals_.find(vm);
+  if (local != locals_.end()) {
+    with_process(vm, local->second, context, out);
+    return;
+  }
+  auto wait = not_before_.find(vm);
+  if (busy_.count(vm) != 0 || (wait != not_before_.end() && context.now < wait->second)) return;
+  without_process(vm, context, out);
+}
+
+void Agent::with_process(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+  if (local.process == Process::launching) return;
+  const auto* owner = context.view.owner(vm);
+  const bool ours = owned(vm, context.view) && owner->record.epoch == local.epoch;
+  // safety: the view never goes back and holds our own swaps, so an owner that is not (we, this epoch) has taken over.
+  if (!ours && bug_ != KeptBug::keep_running_when_taken_over) {
+    kill(vm, local, "the right to run it has gone to " + (owner == nullptr ? "nobody" : owner->record.host.text), out);
+    return;
+  }
+  if (busy_.count(vm) != 0) return;
+  auto record = context.view.vms.find(vm);
+  const bool wanted = record != context.view.vms.end() && record->second.record.desired == Desired::running;
+  if (wanted) keep_running(vm, local, context, out);
+  else bring_down(vm, local, context, out);
+}
+
+void Agent::keep_running(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+  auto wait = not_before_.find(vm);
+  if (!may_begin(context) || (wait != not_before_.end() && context.now < wait->second)) return;
+  const bool frozen = context.guard.frozen.count(vm) != 0;
+  const auto* owner = context.view.owner(vm);
+  if (frozen && bug_ == KeptBug::thaw_without_claim) {
+    out.emplace_back(action::Thaw{vm, local.epoch, context.guard.generation});
+    return;
+  }
+  const bool thaw_under_way = local.thaw_sent == context.guard.generation && context.now - local.thaw_sent_at < kThawRetry;
+  if ((frozen && !thaw_under_way) || owner->record.session != context.session.id()) {
+    claim(vm, local.epoch, Kind::reclaim, owner->record.reason, context, out);
+    return;
+  }
+  report_running(vm, local, context, out);
+}
+
+void Agent::bring_down(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+  const auto* task = active_task(vm, context.view);
+  const bool at_once = task == nullptr || task->kind != TaskKind::vm_stop || context.guard.frozen.count(vm) != 0;
+  if (at_once) {
+    kill(vm, local, "it was told to stop", out);
+    return;
+  }
+  if (local.process != Process::stopping) {
+    const auto& spec = context.view.vms.at(vm).record.spec;
+    const int seconds = task->timeout_seconds > 0 ? task->timeout_seconds : spec.stop_timeout_seconds;
+    local.process = Process::stopping;
+    local.kill_at = context.now + std::chrono::seconds(seconds);
+    out.emplace_back(action::AskStop{vm});
+  } else if (context.now >= local.kill_at) {
+    kill(vm, local, "it did not stop within its time limit", out);
+  }
+}
+
+void Agent::kill(const VmId& vm, Local& local, const std::string& why, Actions& out) {
+  if (local.kill_sent) return;
+  local.kill_sent = true;
+  local.process = Process::killing;
+  out.emplace_back(action::Kill{vm, why});
+}
+
+void Agent::without_process(const VmId& vm, const AgentContext& context, Actions& out) {
+  const auto* owner = context.view.owner(vm);
+  if (owner == nullptr || owner->record.host != self_ || !context.session.active()) return;
+  auto record = context.view.vms.find(vm);
+  const bool wanted = record != context.view.vms.end() && record->second.record.desired == Desired::running;
+  if (!wanted) {
+    release(vm, status(vm, VmState::stopped, owner->record.epoch, "It was stopped."), nullptr, context, out);
+    return;
+  }
+  if (auto failed = launch_error_.find(vm); failed != launch_error_.end() && failed->second.first == owner->record.epoch) {
+    const auto* before = context.view.status_of(vm);
+    record::VmStatus now = status(vm, VmState::failed, owner->record.epoch, failed->second.second.what);
+    now.attempts = 1 + (before != nullptr ? before->record.attempts : 0);
+    if (before != nullptr) now.failed_hosts = before->record.failed_hosts;
+    now.failed_hosts.push_back(self_.text);
+    release(vm, now, nullptr, context, out);
+    return;
+  }
+  if (!may_begin(context)) return;
+  if (owner->record.phase == Phase::assigned) {
+    claim(vm, owner->record.epoch, Kind::claim, owner->record.reason, context, out);
+  } else {
+    restart_in_place(vm, context, out);
+  }
+}
+
+void Agent::restart_in_place(const VmId& vm, const AgentContext& context, Actions& out) {
+  const auto& owner = context.view.owner(vm)->record;
+  const auto& record = context.view.vms.at(vm).record;
+  auto exit = last_exit_.find(vm);
+  const bool exited = exit != last_exit_.end() && exit->second.first == owner.epoch;
+  if (exited && exit->second.second == ExitKind::guest_shutdown) {
+    // The guest shut itself down: that is its user's will, not a failure.
+    release(vm, status(vm, VmState::stopped, owner.epoch, "The guest shut itself down."), nullptr, context, out);
+    return;
+  }
+  auto& times = crashes_[vm].times;
+  times.erase(std::remove_if(times.begin(), times.end(), [&](Instant t) { return context.now - t > kCrashWindow; }),
+              times.end());
+  if (exited && static_cast<int>(times.size()) > record.spec.ha.max_crash_restarts) {
+    launch_error_[vm] = {owner.epoch, Error{Code::failed, "Its QEMU ended " + std::to_string(times.size()) +
+                                                              " times within 10 minutes; the last time: " +
+                                                              crashes_[vm].last}};
+    return;
+  }
+  if (exited && !record.spec.is_protected()) {
+    release(vm, status(vm, VmState::crashed, owner.epoch, "Its QEMU ended: " + crashes_[vm].last), nullptr, context, out);
+    return;
+  }
+  // safety: each new process has an epoch of its own, also on the same host.
+  const Epoch epoch = bug_ == KeptBug::epoch_not_raised ? owner.epoch : owner.epoch.next();
+  claim(vm, epoch, Kind::claim, exited ? "restart in place: its QEMU ended" : "restart in place", context, out);
+}
+
+void Agent::claim(const VmId& vm, Epoch epoch, Kind kind, const std::string& reason, const AgentContext& context,
+                  Actions& out) {
+  const auto* owner = context.view.owner(vm);
+  Pending pending;
+  pending.kind = kind;
+  pending.vm = vm;
+  // safety: read before the swap is sent; the guard acts only if it is still its generation (no freeze in between).
+  pending.generation = context.guard.generation;
+  pending.was_frozen = context.guard.frozen.count(vm) != 0;
+  const bool guarded = kind == Kind::reclaim ? owner->record.guarded : is_guarded(vm, context.view);
+  pending.written = {Phase::claimed, self_, epoch, context.session.id(), guarded, reason};
+  TypedTxn txn;
+  txn.conditions.push_back({key::kOwners + vm.text, owner->version});
+  txn.conditions.push_back(context.session.alive_condition());
+  // safety: the swap that takes (or keeps) the right to run.
+  txn.writes.push_back({key::kOwners + vm.text, pending.written, 0});
+  if (kind == Kind::claim) {
+    auto starting = status(vm, VmState::starting, epoch, reason);
+    const auto* before = context.view.status_of(vm);
+    if (before != nullptr) {
+      starting.attempts = before->record.attempts;
+      starting.failed_hosts = before->record.failed_hosts;
+    }
+    txn.writes.push_back({key::kStatus + vm.text, starting, 0});
+  }
+  send(std::move(pending), std::move(txn), out);
+}
+
+void Agent::release(const VmId& vm, record::VmStatus status, const Error* error, const AgentContext& context, Actions& out) {
+  ENSURE(locals_.count(vm) == 0, "a VM with a process is never released");
+  const auto* owner = context.view.owner(vm);
+  Pending pending;
+  pending.kind = Kind::release;
+  pending.vm = vm;
+  pending.written = {Phase::released, HostId(), owner->record.epoch, SessionId(), false, status.message};
+  TypedTxn txn;
+  txn.conditions.push_back({key::kOwners + vm.text, owner->version});
+  // safety: given up only with no process here.
+  txn.writes.push_back({key::kOwners + vm.text, pending.written, 0});
+  txn.writes.push_back({key::kStatus + vm.text, status, 0});
+  auto record = context.view.vms.find(vm);
+  const bool by_itself = status.state == VmState::stopped || status.state == VmState::crashed;
+  if (record != context.view.vms.end() && by_itself) {
+    record::VmRecord changed = record->second.record;
+    changed.desired = Desired::stopped;
+    add_finished_task(vm, error, context, txn, &changed);
+  }
+  send(std::move(pending), std::move(txn), out);
+}
+
+void Agent::add_finished_task(const VmId& vm, const Error* error, const AgentContext& context, TypedTxn& txn,
+                              record::VmRecord* changed) const {
+  const auto& stored = context.view.vms.at(vm);
+  record::VmRecord record = changed != nullptr ? *changed : stored.record;
+  if (const auto* active = active_task(vm, context.view)) {
+    record::TaskRecord task = *active;
+    task.state = error == nullptr ? TaskState::succeeded : TaskState::failed;
+    task.progress = 100;
+    if (error != nullptr) {
+      task.error_code = info(error->code).name;
+      task.message = error->what;
+    }
+    txn.writes.push_back({key::kTasks + task.id.text, task, 0});
+  }
+  record.active_task = TaskId();
+  txn.conditions.push_back({key::kVms + vm.text, stored.version});
+  txn.writes.push_back({key::kVms + vm.text, record, 0});
+}
+
+void Agent::report_running(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+  const auto* task = active_task(vm, context.view);
+  if (task != nullptr && task->kind == TaskKind::vm_reset && local.reset_done != task->id) {
+    local.reset_done = task->id;
+    out.emplace_back(action::Reset{vm});
+  }
+  const auto* known = context.view.status_of(vm);
+  const bool said = known != nullptr && known->record.state == VmState::running && known->record.epoch == local.epoch;
+  const bool ends_task = task != nullptr && (task->kind == TaskKind::vm_reset || task->kind == TaskKind::vm_start);
+  if (said && !ends_task) return;
+  Pending pending;
+  pending.kind = Kind::finish;
+  pending.vm = vm;
+  TypedTxn txn;
+  txn.conditions.push_back({key::kOwners + vm.text, context.view.owner(vm)->version});
+  txn.writes.push_back({key::kStatus + vm.text, status(vm, VmState::running, local.epoch, "Running."), 0});
+  if (ends_task) add_finished_task(vm, nullptr, context, txn);
+  send(std::move(pending), std::move(txn), out);
+}
+
+void Agent::send(Pending pending, TypedTxn txn, Actions& out) {
+  const OpId op = make_op_();
+  busy_.insert(pending.vm);
+  pending_.emplace(op, std::move(pending));
+  out.emplace_back(action::Commit{op, std::move(txn)});
+}
+
+bool Agent::on(const event::TxnDone& done, const AgentContext& context, Actions& out) {
+  auto found = pending_.find(done.op);
+  if (found == pending_.end()) return false;
+  Pending pending = found->second;
+  const bool counts_as_done = bug_ == KeptBug::unknown_is_success && done.outcome == Outcome::unknown;
+  // Known not to have happened at all, or to have lost against somebody's newer write: look at the facts again.
+  if (done.outcome == Outcome::unavailable || done.outcome == Outcome::done || counts_as_done) {
+    pending_.erase(found);
+    settle(pending, done.outcome == Outcome::done || counts_as_done, context, out);
+    return true;
+  }
+  if (pending.reading) return true;
+  found->second.reading = true;
+  out.emplace_back(action::Read{done.op, key::kOwners + pending.vm.text});
+  return true;
+}
+
+bool Agent::on(const event::KeyRead& read, const AgentContext& context, Actions& out) {
+  auto found = pending_.find(read.op);
+  if (found == pending_.end()) return false;
+  if (!read.ok) {
+    out.emplace_back(action::Read{read.op, key::kOwners + found->second.vm.text});
+    return true;
+  }
+  const Pending pending = found->second;
+  pending_.erase(found);
+  const auto* owner = std::get_if<OwnerRecord>(&read.state.value);
+  const bool claims = pending.kind == Kind::claim || pending.kind == Kind::reclaim;
+  // Session and epoch make our claim recognisable; a reclaim that changed nothing is simply done again.
+  const bool ours = pending.kind == Kind::claim && owner != nullptr && *owner == pending.written;
+  settle(pending, claims && ours, context, out);
+  return true;
+}
+
+void Agent::settle(const Pending& pending, bool done, const AgentContext& context, Actions& out) {
+  const VmId& vm = pending.vm;
+  busy_.erase(vm);
+  if (!done) {
+    not_before_[vm] = context.now + kSwapRetry;
+    return;
+  }
+  not_before_.erase(vm);
+  if (pending.kind == Kind::release) {
+    launch_error_.erase(vm);
+    last_exit_.erase(vm);
+  } else if (pending.kind == Kind::claim) {
+    auto record = context.view.vms.find(vm);
+    if (record == context.view.vms.end() || locals_.count(vm) != 0) return;
+    last_exit_.erase(vm);
+    locals_[vm] = Local{pending.written.epoch, Process::launching, {}, {}, 0, false, {}};
+    out.emplace_back(action::Launch{record->second.record, pending.written, pending.generation});
+  } else if (pending.kind == Kind::reclaim && pending.was_frozen) {
+    auto local = locals_.find(vm);
+    if (local == locals_.end()) return;
+    local->second.thaw_sent = pending.generation;
+    local->second.thaw_sent_at = context.now;
+    // safety: the claim was made after the freeze: generation is the guard's from before the swap was sent.
+    out.emplace_back(action::Thaw{vm, local->second.epoch, pending.generation});
+  }
+}
+
+void Agent::on(const event::Launched& launched) {
+  auto local = locals_.find(launched.vm);
+  if (local == locals_.end() || local->second.epoch != launched.epoch) return;
+  if (launched.ok) {
+    local->second.process = Process::running;
+    return;
+  }
+  locals_.erase(local);
+  // Refused by the guard: contact broke on the way; the facts decide what comes next.
+  if (!launched.refused) launch_error_[launched.vm] = {launched.epoch, launched.error};
+}
+
+void Agent::on(const event::Exited& exited, const AgentContext& context, Actions& out) {
+  auto local = locals_.find(exited.vm);
+  const bool killed_by_us = local != locals_.end() && local->second.kill_sent;
+  if (local != locals_.end() && local->second.epoch == exited.epoch) locals_.erase(local);
+  if (!owned(exited.vm, context.view) || killed_by_us) return;
+  last_exit_[exited.vm] = {exited.epoch, exited.kind};
+  auto& crashes = crashes_[exited.vm];
+  crashes.last = exited.text.empty() ? "no last words" : exited.text;
+  if (exited.kind == ExitKind::guest_shutdown) return;
+  crashes.times.push_back(context.now);
+  record::EventRecord event;
+  event.severity = "error";
+  event.kind = "vm.crashed";
+  event.vm = exited.vm;
+  event.text = "QEMU of VM " + exited.vm.text + " ended unexpectedly: " + crashes.last;
+  out.emplace_back(action::Emit{event});
+}
+
+}  // namespace hf::ha

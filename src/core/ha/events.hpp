@@ -1,0 +1,112 @@
+#pragma once
+// What goes into a host's deciding code and what comes out: HostCore::step(Event, Instant) -> Actions. The shell (daemon or
+// simulator) turns actions into deeds, in order, and reports each deed's outcome as an event. No deed may be reported as
+// failed when its outcome is not known: Outcome::unknown says so.
+#include <cstdint>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "core/ha/view.hpp"
+#include "core/record/records.hpp"
+#include "core/vm/spec.hpp"
+
+namespace hf::ha {
+
+using OpId = std::uint64_t;         // names a request of this host until its outcome has come back
+using LeaseNumber = std::int64_t;   // 0: none
+using Generation = std::uint64_t;   // of the guard: grows each time its deadline has passed
+
+enum class Outcome {
+  done,
+  refused,      // a condition did not hold, or the lease has ended: certainly not done
+  unavailable,  // certainly not done
+  unknown,      // perhaps done
+};
+
+// A store transaction on typed records.
+struct TypedTxn {
+  struct Condition {
+    std::string key;
+    Version version = 0;  // 0: must not exist
+    bool operator==(const Condition&) const = default;
+  };
+  struct Write {
+    std::string key;
+    record::Any value;      // monostate: erase
+    LeaseNumber lease = 0;
+  };
+  std::vector<Condition> conditions;
+  std::vector<Write> writes;
+  std::vector<record::EventRecord> events;  // the shell gives them id, time and host, and writes them in the same swap
+};
+
+enum class ExitKind { guest_shutdown, guest_panic, qemu_crash, killed };
+
+namespace event {
+struct Tick {};
+struct StoreReset { std::vector<KeyState> all; Version as_of = 0; };
+struct StoreChanged { std::vector<KeyState> changes; Version as_of = 0; };
+struct TxnDone { OpId op = 0; Outcome outcome = Outcome::unknown; Version version = 0; };
+struct KeyRead { OpId op = 0; bool ok = false; KeyState state; Version as_of = 0; };
+struct LeaseGranted { OpId op = 0; bool ok = false; LeaseNumber lease = 0; Instant began; };
+struct LeaseKept { OpId op = 0; Outcome outcome = Outcome::unknown; Instant began; };
+// began/ended: of the read call. A failed read has ok = false.
+struct SlotRead { HostId host; std::string datastore; bool ok = false; std::uint64_t fingerprint = 0; Instant began, ended; };
+struct HeartbeatHeard { HostId from; };
+// lapsed: the deadline has passed and no renewal has come since. `frozen`: latched VMs.
+struct GuardReport { Generation generation = 0; bool lapsed = false; std::set<VmId> frozen; };
+struct Adopted { std::vector<std::pair<VmId, Epoch>> running; };
+// ok: runs. refused: the guard's deadline passed or its generation changed, nothing runs. Else error says why, nothing runs.
+struct Launched { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; };
+struct Exited { VmId vm; Epoch epoch; ExitKind kind = ExitKind::qemu_crash; std::string text; };
+}  // namespace event
+
+using Event = std::variant<event::Tick, event::StoreReset, event::StoreChanged, event::TxnDone, event::KeyRead,
+                           event::LeaseGranted, event::LeaseKept, event::SlotRead, event::HeartbeatHeard, event::GuardReport,
+                           event::Adopted, event::Launched, event::Exited>;
+
+namespace action {
+struct Grant { OpId op = 0; std::chrono::seconds ttl{0}; };
+struct KeepAlive { OpId op = 0; LeaseNumber lease = 0; };
+struct Commit { OpId op = 0; TypedTxn txn; };
+struct Read { OpId op = 0; std::string key; };
+// safety: tells the guard that the store lease was renewed by a request that began then.
+struct Renewed { Instant began; };
+// safety: confirm the owner record on the datastore, start QEMU stopped, have the guard admit it under `generation`, resume.
+// Any refusal on the way: kill what was started, report Launched{ok=false}.
+struct Launch { record::VmRecord vm; record::OwnerRecord owner; Generation generation = 0; };
+struct AskStop { VmId vm; };
+// SIGKILL; its end comes as Exited.
+struct Kill { VmId vm; std::string why; };
+struct Reset { VmId vm; };
+// safety: the guard thaws only if `generation` is still its own and its contact is fresh.
+struct Thaw { VmId vm; Epoch epoch; Generation generation = 0; };
+struct Emit { record::EventRecord event; };
+}  // namespace action
+
+using Action = std::variant<action::Grant, action::KeepAlive, action::Commit, action::Read, action::Renewed, action::Launch,
+                            action::AskStop, action::Kill, action::Reset, action::Thaw, action::Emit>;
+using Actions = std::vector<Action>;
+
+// Bugs that are kept on purpose: each switches one safety rule off, and the simulator must find it. Never set in a daemon.
+enum class KeptBug {
+  none,
+  takeover_without_slot_proof,      // the lease's end alone counts as proof
+  takeover_on_old_slot_read,        // a slot read from before the lease ended counts
+  takeover_without_conditions,      // the swap does not insist on the host's incarnation
+  thaw_without_claim,               // contact again is enough to thaw
+  claim_before_freeze_counts,       // the guard ignores the generation
+  renewal_counts_from_end,          // a renewal is counted from when its answer came
+  launch_without_admission,         // QEMU is resumed whatever the guard says
+  unknown_is_success,               // a lost reply to a claim counts as done
+  epoch_not_raised,                 // a restart in place keeps the epoch
+  keep_running_when_taken_over,     // the returning host does not kill
+  no_brake,                         // no quiet time after the leader's own contact broke
+};
+
+}  // namespace hf::ha

@@ -1,0 +1,103 @@
+#include "core/ha/view.hpp"
+
+namespace hf::ha {
+namespace {
+
+template <class Map, class Key>
+void put_in(Map& map, const Key& key, const KeyState& state) {
+  using Record = decltype(map.begin()->second.record);
+  auto found = map.find(key);
+  if (found != map.end() && found->second.version >= state.version) return;
+  const auto* record = std::get_if<Record>(&state.value);
+  if (record == nullptr) {
+    if (found != map.end()) map.erase(found);
+  } else if (found != map.end()) {
+    found->second = {*record, state.version};
+  } else {
+    map.emplace(key, Stored<Record>{*record, state.version});
+  }
+}
+
+template <class Record>
+void put_single(std::optional<Stored<Record>>& single, const KeyState& state) {
+  if (single && single->version >= state.version) return;
+  const auto* record = std::get_if<Record>(&state.value);
+  if (record == nullptr) single.reset();
+  else single = Stored<Record>{*record, state.version};
+}
+
+// The part of `key` after `prefix`, if it begins so.
+std::optional<std::string> after(const std::string& key, const std::string& prefix) {
+  if (key.compare(0, prefix.size(), prefix) != 0) return std::nullopt;
+  return key.substr(prefix.size());
+}
+
+template <class Map, class Key>
+auto find_or_null(const Map& map, const Key& key) {
+  auto found = map.find(key);
+  return found == map.end() ? nullptr : &found->second;
+}
+
+}  // namespace
+
+void View::put(const KeyState& state) {
+  namespace k = record::key;
+  const std::string& key = state.key;
+  if (auto owner = after(key, k::kOwners)) return put_in(owners, VmId(*owner), state);
+  if (auto stat = after(key, k::kStatus)) return put_in(status, VmId(*stat), state);
+  if (auto session = after(key, k::kSessions)) return put_in(sessions, HostId(*session), state);
+  if (auto incarnation = after(key, k::kIncarnations)) return put_in(incarnations, HostId(*incarnation), state);
+  if (auto vm = after(key, k::kVms)) return put_in(vms, VmId(*vm), state);
+  if (auto host = after(key, k::kHosts)) return put_in(hosts, HostId(*host), state);
+  if (auto task = after(key, k::kTasks)) return put_in(tasks, TaskId(*task), state);
+  if (auto datastore = after(key, k::kDatastores)) return put_in(datastores, *datastore, state);
+  if (auto network = after(key, k::kNetworks)) return put_in(networks, *network, state);
+  if (key == k::kLeader) return put_single(leader, state);
+  if (key == k::kCluster) return put_single(cluster, state);
+}
+
+namespace {
+template <class Map>
+void keep_newer(const Map& old, Map& fresh, Version as_of) {
+  for (const auto& [key, stored] : old) {
+    if (stored.version > as_of) fresh.insert_or_assign(key, stored);
+  }
+}
+}  // namespace
+
+void View::reset(const std::vector<KeyState>& all, Version as_of) {
+  if (synced && as_of < version) return;
+  View fresh;
+  for (const auto& state : all) fresh.put(state);
+  fresh.synced = true;
+  fresh.version = as_of;
+  // What this host wrote itself after the snapshot was taken is not in it.
+  keep_newer(owners, fresh.owners, as_of);
+  keep_newer(status, fresh.status, as_of);
+  keep_newer(vms, fresh.vms, as_of);
+  keep_newer(tasks, fresh.tasks, as_of);
+  keep_newer(sessions, fresh.sessions, as_of);
+  keep_newer(incarnations, fresh.incarnations, as_of);
+  *this = std::move(fresh);
+}
+
+void View::apply(const std::vector<KeyState>& changes, Version as_of) {
+  for (const auto& state : changes) put(state);
+  version = std::max(version, as_of);
+}
+
+void View::apply_read(const KeyState& state, Version as_of) {
+  if (as_of <= version) return;
+  if (std::holds_alternative<std::monostate>(state.value)) {
+    put(KeyState{state.key, as_of, {}});
+  } else {
+    put(state);
+  }
+}
+
+void View::apply_own(const KeyState& state) { put(state); }
+
+const Stored<record::OwnerRecord>* View::owner(const VmId& vm) const { return find_or_null(owners, vm); }
+const Stored<record::VmStatus>* View::status_of(const VmId& vm) const { return find_or_null(status, vm); }
+
+}  // namespace hf::ha
