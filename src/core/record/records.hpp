@@ -7,6 +7,7 @@
 //   sessions/<host>         SessionRecord   bound to the host's store lease: its presence is the proof of store contact
 //   leader                  LeaderRecord    bound to the same lease
 //   datastores/<id>         DatastoreRecord
+//   datastore-names/<name>  the DatastoreId that has the name
 //   networks/<name>         NetworkRecord
 //   vms/<vm>                VmRecord        what is wanted
 //   vm-names/<name>         the VmId that has the name (uniqueness by create-if-absent)
@@ -35,6 +36,7 @@ inline const std::string kLeader = "leader";
 inline const std::string kHosts = "hosts/";
 inline const std::string kSessions = "sessions/";
 inline const std::string kDatastores = "datastores/";
+inline const std::string kDatastoreNames = "datastore-names/";
 inline const std::string kNetworks = "networks/";
 inline const std::string kVms = "vms/";
 inline const std::string kVmNames = "vm-names/";
