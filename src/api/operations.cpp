@@ -118,7 +118,8 @@ Result<TaskRecord> Operations::run_task(const std::string& subject, TaskKind kin
   for (int i = 0; i < kAttemptsMax; ++i) {
     if (!by.task.empty()) {
       TRY_ASSIGN(const auto known, read_or_none<TaskRecord>(store_, key::kTasks + by.task.text));
-      const bool same = known.record.kind == kind && known.record.requested_by == by.who;
+      const bool same_vm = subject == "VM " + known.record.vm_name || subject == "VM " + known.record.vm.text;
+      const bool same = same_vm && known.record.kind == kind && known.record.requested_by == by.who;
       if (known.version != 0 && same) return known.record;
       if (known.version != 0) {
         return Error{Code::conflict, "Another command has the Idempotency-Key " + by.task.text + " already."};
