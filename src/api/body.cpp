@@ -2,10 +2,7 @@
 
 #include <algorithm>
 
-#if __has_include("core/vm/spec_toml.hpp")
 #include "core/vm/spec_toml.hpp"
-#define HF_HAVE_SPEC_TOML
-#endif
 
 namespace hf::api {
 using nlohmann::json;
@@ -102,19 +99,7 @@ Result<vm::VmSpec> Body::spec() {
   if (spec != nullptr && !spec->is_object())
     return Error{Code::invalid, "The field \"spec\" must be an object."};
   if (spec != nullptr) return vm::spec_from_json(spec->dump(-1, ' ', false, json::error_handler_t::replace));
-#ifdef HF_HAVE_SPEC_TOML
   return vm::parse_spec(toml, source);
-#else
-  return vm::spec_from_json(toml);
-#endif
-}
-
-std::string spec_text(const vm::VmSpec& spec) {
-#ifdef HF_HAVE_SPEC_TOML
-  return vm::to_toml(spec);
-#else
-  return json::parse(vm::to_json(spec)).dump(2) + "\n";
-#endif
 }
 
 Status Body::finish() {

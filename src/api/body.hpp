@@ -11,9 +11,6 @@
 
 namespace hf::api {
 
-// The spec as the text people edit: TOML.
-std::string spec_text(const vm::VmSpec& spec);
-
 class Body {
  public:
   // An empty text is an empty object.

@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <set>
 
-#include "api/operations.hpp"
+#include "api/operations_target.hpp"
+#include "core/vm/identity.hpp"
 
 namespace hf::api {
 namespace key = record::key;
@@ -47,25 +48,11 @@ bool imports(const vm::VmSpec& spec) {
   return std::any_of(spec.disks.begin(), spec.disks.end(),
                      [](const auto& disk) { return !disk.import_from.empty(); });
 }
-
-// What may change while the VM runs is made equal; the rest must be.
-bool same_but_soft(vm::VmSpec a, const vm::VmSpec& b) {
-  a.description = b.description;
-  a.ha = b.ha;
-  a.stop_timeout_seconds = b.stop_timeout_seconds;
-  return a == b;
-}
 }  // namespace
 
 // Everything the spec names exists, and stays so until the Txn: each found record becomes a condition.
 Status Operations::check_new(const vm::VmSpec& spec, const VmId& self, Txn& txn) {
-  TRY(check_name("VM", spec.name));
-  for (const auto& disk : spec.disks) {
-    if (disk.datastore.empty() && spec.datastore.empty()) {
-      return Error{Code::invalid,
-                   "Disk " + disk.name + " has no datastore: set `datastore` for the VM or the disk."};
-    }
-  }
+  TRY(vm::validate(spec));
   TRY_ASSIGN(const auto datastores, read_all<record::DatastoreRecord>(store_, key::kDatastores));
   for (const auto& name : all_datastores(spec)) {
     const auto found = std::find_if(datastores.begin(), datastores.end(),
@@ -113,8 +100,7 @@ Status Operations::fill_macs(vm::VmSpec& spec, const VmId& self) {
                    fmt::format("VM {} has the MAC address {} already.", taken[nic.mac], nic.mac)};
     }
     while (nic.mac.empty() || taken.contains(nic.mac)) {
-      const std::string hex = world_.random_hex();
-      nic.mac = fmt::format("52:54:00:{}:{}:{}", hex.substr(0, 2), hex.substr(2, 2), hex.substr(4, 2));
+      nic.mac = vm::generate_mac(std::stoull(world_.random_hex().substr(0, 6), nullptr, 16));
     }
     taken[nic.mac] = spec.name;
   }
@@ -218,44 +204,29 @@ Result<TaskRecord> Operations::create_vm(const vm::VmSpec& spec, const std::stri
 
 Result<VmRecord> Operations::edit_vm(const std::string& name, const vm::VmSpec& wanted,
                                      std::uint64_t generation) {
-  TRY_ASSIGN(const VmId id, find_vm(store_, name));
   VmRecord changed;
   const auto attempt = [&]() -> Result<Txn> {
-    TRY_ASSIGN(const auto vm, read<VmRecord>(store_, key::kVms + id.text));
-    TRY_ASSIGN(const auto owner, read_or_none<record::OwnerRecord>(store_, key::kOwners + id.text));
-    const vm::VmSpec& old = vm.record.spec;
-    if (generation != 0 && generation != vm.record.generation) {
+    TRY_ASSIGN(const Target target, load(name));
+    TRY(require_legal(vm::Command::edit, target));
+    const VmRecord& vm = target.vm.record;
+    if (generation != 0 && generation != vm.generation) {
       return Error{Code::conflict,
                    "VM " + name + " was edited by somebody else meanwhile: look at it and edit again."};
     }
-    vm::VmSpec spec = wanted;
-    // A NIC that stays where it was keeps its address.
-    for (std::size_t i = 0; i < spec.nics.size() && i < old.nics.size(); ++i) {
-      if (spec.nics[i].mac.empty() && spec.nics[i].network == old.nics[i].network)
-        spec.nics[i].mac = old.nics[i].mac;
-    }
-    Txn txn{{{vm.key, vm.version}, {owner.key, owner.version}}, {}};
-    if (spec.disks != old.disks || spec.datastore != old.datastore) {
-      return Error{Code::unsupported, "The disks of a VM cannot be changed by editing it yet."};
-    }
-    const bool running = is_owned(owner.record) || vm.record.desired == record::Desired::running;
-    if (running && !same_but_soft(spec, old)) {
-      return Error{Code::conflict,
-                   "VM " + name +
-                       " is running: only description, ha and stop_timeout_seconds can change "
-                       "now. Stop it first."};
-    }
-    TRY(check_new(spec, id, txn));
-    TRY(fill_macs(spec, id));
-    changed = vm.record;
-    changed.spec = spec;
+    changed = vm;
+    changed.spec = wanted;
     changed.generation += 1;
-    txn.writes.push_back(put(vm.key, record::encode(changed)));
-    if (spec.name != old.name) {
-      txn.conditions.push_back({key::kVmNames + spec.name, 0});
-      txn.writes.push_back(put(key::kVmNames + spec.name, id.text));
-      txn.writes.push_back({key::kVmNames + old.name, "", {}, true});
+    // A NIC that stays where it was keeps its address.
+    auto& nics = changed.spec.nics;
+    for (std::size_t i = 0; i < nics.size() && i < vm.spec.nics.size(); ++i) {
+      if (nics[i].mac.empty() && nics[i].network == vm.spec.nics[i].network)
+        nics[i].mac = vm.spec.nics[i].mac;
     }
+    TRY(vm::check_edit(vm.spec, changed.spec));
+    Txn txn{{{target.vm.key, target.vm.version}, {target.owner.key, target.owner.version}}, {}};
+    TRY(check_new(changed.spec, vm.id, txn));
+    TRY(fill_macs(changed.spec, vm.id));
+    txn.writes.push_back(put(target.vm.key, record::encode(changed)));
     return txn;
   };
   TRY(run_write("VM " + name, attempt));

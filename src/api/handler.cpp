@@ -6,6 +6,7 @@
 #include "api/body.hpp"
 #include "api/streams.hpp"
 #include "api/to_json.hpp"
+#include "core/vm/spec_toml.hpp"
 
 namespace hf::api {
 namespace {
@@ -300,7 +301,7 @@ Result<Response> Handler::Inner::spec(const Call& call) {
   TRY_ASSIGN(const VmView view, show_vm(store, call.names.at("vm")));
   json j{{"name", view.vm.spec.name}, {"generation", view.vm.generation}};
   j["spec"] = json::parse(vm::to_json(view.vm.spec));
-  j["toml"] = spec_text(view.vm.spec);
+  j["toml"] = vm::to_toml(view.vm.spec);
   return json_response(j.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 

@@ -1,4 +1,4 @@
-#include "api/operations.hpp"
+#include "api/operations_target.hpp"
 
 #include <fmt/format.h>
 
@@ -20,32 +20,13 @@ using record::VmRecord;
 namespace {
 constexpr int kAttemptsMax = 5;
 
-bool is_final(const TaskRecord& task) {
-  return task.state == TaskState::succeeded || task.state == TaskState::failed;
-}
-
 Txn::Write put(const std::string& name, const std::string& value) { return {name, value, {}, false}; }
 Txn::Write erase(const std::string& name) { return {name, "", {}, true}; }
 
 Error changed_meanwhile(const std::string& subject) {
   return {Code::conflict, subject + " is being changed by somebody else at the same time; try again."};
 }
-
-bool can_be_overridden(TaskKind kind) {
-  return kind == TaskKind::vm_start || kind == TaskKind::vm_stop || kind == TaskKind::vm_reset;
-}
 }  // namespace
-
-// A VM as one attempt read it.
-struct Operations::Target {
-  Versioned<VmRecord> vm;
-  Versioned<record::OwnerRecord> owner;
-  Versioned<TaskRecord> active;  // version 0: none
-
-  const std::string& name() const { return vm.record.spec.name; }
-  bool owned() const { return is_owned(owner.record); }
-  bool busy() const { return active.version != 0 && !is_final(active.record); }
-};
 
 Operations::World Operations::real_world(HostId here) {
   return {std::move(here), pki::wall_now, [] { return pki::random_hex(8); }};
@@ -57,6 +38,7 @@ Result<Operations::Target> Operations::load(const std::string& name) {
   TRY_ASSIGN(target.vm, read_or_none<VmRecord>(store_, key::kVms + id.text));
   if (target.vm.version == 0) return Error{Code::not_found, "VM " + name + " was deleted just now."};
   TRY_ASSIGN(target.owner, read_or_none<record::OwnerRecord>(store_, key::kOwners + id.text));
+  TRY_ASSIGN(target.status, read_or_none<record::VmStatus>(store_, key::kStatus + id.text));
   const TaskId& active = target.vm.record.active_task;
   if (!active.empty()) {
     TRY_ASSIGN(target.active, read_or_none<TaskRecord>(store_, key::kTasks + active.text));
@@ -64,11 +46,12 @@ Result<Operations::Target> Operations::load(const std::string& name) {
   return target;
 }
 
-Status Operations::require_idle(const Target& target) {
-  if (!target.busy()) return {};
-  const TaskRecord& task = target.active.record;
-  return Error{Code::conflict, fmt::format("VM {} is busy: task {} ({}) is {}.", target.name(), task.id.text,
-                                           record::name_of(task.kind), record::name_of(task.state))};
+Status Operations::require_legal(vm::Command command, const Target& target) {
+  VmRecord vm = target.vm.record;
+  if (!target.busy()) vm.active_task = {};  // a task that has ended or is gone does not keep the VM
+  const auto* owner = target.owner.version != 0 ? &target.owner.record : nullptr;
+  const auto* status = target.status.version != 0 ? &target.status.record : nullptr;
+  return vm::check(command, vm, status, owner, target.busy() ? &target.active.record : nullptr);
 }
 
 TaskRecord Operations::new_task(TaskKind kind, const VmRecord& vm, const Actor& by) const {
@@ -161,11 +144,7 @@ Status Operations::run_write(const std::string& subject, const std::function<Res
 Result<TaskRecord> Operations::start_vm(const std::string& name, const std::string& host, const Actor& by) {
   return run_task("VM " + name, TaskKind::vm_start, by, [&]() -> Result<Plan> {
     TRY_ASSIGN(const Target target, load(name));
-    TRY(require_idle(target));
-    if (target.owned() && target.vm.record.desired == Desired::running) {
-      return Error{Code::conflict, fmt::format("VM {} is running on {} already.", target.name(),
-                                               target.owner.record.host.text)};
-    }
+    TRY(require_legal(vm::Command::start, target));
     TRY(check_start_room(target.vm.record, host));
     VmRecord changed = target.vm.record;
     changed.desired = Desired::running;
@@ -180,10 +159,7 @@ Result<TaskRecord> Operations::stop_vm(const std::string& name, int timeout_seco
   }
   return run_task("VM " + name, TaskKind::vm_stop, by, [&]() -> Result<Plan> {
     TRY_ASSIGN(const Target target, load(name));
-    TRY(require_idle(target));
-    if (!target.owned() && target.vm.record.desired == Desired::stopped) {
-      return Error{Code::conflict, "VM " + target.name() + " is stopped already."};
-    }
+    TRY(require_legal(vm::Command::stop, target));
     VmRecord changed = target.vm.record;
     changed.desired = Desired::stopped;
     TaskRecord task = new_task(TaskKind::vm_stop, changed, by);
@@ -195,11 +171,8 @@ Result<TaskRecord> Operations::stop_vm(const std::string& name, int timeout_seco
 Result<TaskRecord> Operations::kill_vm(const std::string& name, const Actor& by) {
   return run_task("VM " + name, TaskKind::vm_kill, by, [&]() -> Result<Plan> {
     TRY_ASSIGN(const Target target, load(name));
-    const bool overrides = target.busy() && can_be_overridden(target.active.record.kind);
-    if (!overrides) TRY(require_idle(target));
-    if (!overrides && !target.owned() && target.vm.record.desired == Desired::stopped) {
-      return Error{Code::conflict, "VM " + target.name() + " is stopped already."};
-    }
+    TRY(require_legal(vm::Command::kill, target));
+    const bool overrides = target.busy();
     VmRecord changed = target.vm.record;
     changed.desired = Desired::stopped;
     Plan plan = command(target, changed, new_task(TaskKind::vm_kill, changed, by));
@@ -219,11 +192,7 @@ Result<TaskRecord> Operations::kill_vm(const std::string& name, const Actor& by)
 Result<TaskRecord> Operations::reset_vm(const std::string& name, const Actor& by) {
   return run_task("VM " + name, TaskKind::vm_reset, by, [&]() -> Result<Plan> {
     TRY_ASSIGN(const Target target, load(name));
-    TRY(require_idle(target));
-    if (target.owner.record.phase != record::OwnerRecord::Phase::claimed) {
-      return Error{Code::conflict,
-                   "VM " + target.name() + " is not running: start it with `holdfast vm start`."};
-    }
+    TRY(require_legal(vm::Command::reset, target));
     return command(target, target.vm.record, new_task(TaskKind::vm_reset, target.vm.record, by));
   });
 }
@@ -231,12 +200,9 @@ Result<TaskRecord> Operations::reset_vm(const std::string& name, const Actor& by
 Result<TaskRecord> Operations::delete_vm(const std::string& name, const Actor& by) {
   return run_task("VM " + name, TaskKind::vm_delete, by, [&]() -> Result<Plan> {
     TRY_ASSIGN(const Target target, load(name));
-    TRY(require_idle(target));
     // safety: the images go only while nobody has the right to run the VM, and `desired` keeps the leader
     // from giving it.
-    if (target.owned() || target.vm.record.desired == Desired::running) {
-      return Error{Code::conflict, "VM " + target.name() + " is not stopped: stop it first."};
-    }
+    TRY(require_legal(vm::Command::remove, target));
     TaskRecord task = new_task(TaskKind::vm_delete, target.vm.record, by);
     TRY_ASSIGN(task.host, host_with_datastores(target.vm.record.spec, ""));
     return command(target, target.vm.record, task);

@@ -14,6 +14,7 @@
 
 #include "api/inventory.hpp"
 #include "core/record/records.hpp"
+#include "core/vm/lifecycle.hpp"
 #include "port/store.hpp"
 
 namespace hf::api {
@@ -77,7 +78,7 @@ class Operations {
   };
   struct Target;
   Result<Target> load(const std::string& name);
-  Status require_idle(const Target& target);
+  static Status require_legal(vm::Command command, const Target& target);
   record::TaskRecord new_task(record::TaskKind kind, const record::VmRecord& vm, const Actor& by) const;
   Plan command(const Target& target, record::VmRecord changed, record::TaskRecord task) const;
   Result<record::TaskRecord> run_task(const std::string& subject, record::TaskKind kind, const Actor& by,
