@@ -8,6 +8,7 @@
 //   incarnations/<host>     SessionRecord   the host's latest session, written with sessions/<host> but kept when the lease ends
 //   leader                  LeaderRecord    bound to the same lease
 //   datastores/<id>         DatastoreRecord
+//   datastore-names/<name>  the DatastoreId that has the name
 //   networks/<name>         NetworkRecord
 //   vms/<vm>                VmRecord        what is wanted
 //   vm-names/<name>         the VmId that has the name (uniqueness by create-if-absent)
@@ -38,6 +39,7 @@ inline const std::string kHosts = "hosts/";
 inline const std::string kSessions = "sessions/";
 inline const std::string kIncarnations = "incarnations/";
 inline const std::string kDatastores = "datastores/";
+inline const std::string kDatastoreNames = "datastore-names/";
 inline const std::string kNetworks = "networks/";
 inline const std::string kVms = "vms/";
 inline const std::string kVmNames = "vm-names/";
