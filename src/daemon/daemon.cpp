@@ -160,6 +160,10 @@ class RealDaemon final : public Daemon {
   guard::GuardSubscription::Callbacks guard_callbacks() {
     guard::GuardSubscription::Callbacks callbacks;
     callbacks.on_status = [this](const guard::GuardStatus& status) { mailbox_.post(to_report(status)); };
+    // The event says that something changed; what holds now, all of it, is in the status.
+    callbacks.on_event = [this](const guard::GuardEvent&) {
+      if (auto status = guard_.status(); status.ok()) mailbox_.post(to_report(*status));
+    };
     callbacks.on_lost = [](const Error& why) { log(Level::warn, "The guard is away.", {{"why", why.what}}); };
     return callbacks;
   }
