@@ -15,7 +15,8 @@ namespace hf::etcd {
 namespace {
 
 constexpr Duration kAttemptMin = 200ms;
-constexpr Duration kPause = 50ms;  // after all endpoints have refused
+constexpr Duration kRetryWait = 100ms;  // for a connection that failed before
+constexpr Duration kPause = 50ms;       // after all endpoints have refused
 
 Result<std::string> read_file(const std::string& path) {
   errno = 0;
@@ -91,6 +92,19 @@ gpr_timespec deadline_after(Duration after) {
   return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(after.count(), GPR_TIMESPAN));
 }
 
+void await_connection(Endpoint& endpoint, Duration limit) {
+  const auto begin = endpoint.channel->GetState(true);
+  const auto full = deadline_after(limit);
+  const auto brief = deadline_after(std::min(limit, kRetryWait));
+  auto state = begin;
+  while (state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_SHUTDOWN) {
+    const bool failed = state == GRPC_CHANNEL_TRANSIENT_FAILURE;
+    if (failed && begin != GRPC_CHANNEL_TRANSIENT_FAILURE) return;
+    if (!endpoint.channel->WaitForStateChange(state, failed ? brief : full)) return;
+    state = endpoint.channel->GetState(true);
+  }
+}
+
 bool is_definite(const grpc::Status& status) {
   return code_of(status) != Code::unavailable || not_proposed(status);
 }
@@ -158,6 +172,7 @@ Result<std::shared_ptr<Endpoints>> Endpoints::open(const EtcdOptions& options) {
     const auto channel = grpc::CreateCustomChannel(address, secrets, arguments);
     auto endpoint = std::make_unique<Endpoint>();
     endpoint->address = address;
+    endpoint->channel = channel;
     endpoint->kv = pb::KV::NewStub(channel);
     endpoint->watch = pb::Watch::NewStub(channel);
     endpoint->lease = pb::Lease::NewStub(channel);
@@ -183,6 +198,7 @@ Status Endpoints::read(const Call& call) {
   Round round(*this);
   while (round.left() > Duration::zero()) {
     Endpoint& endpoint = at(round.index);
+    await_connection(endpoint, std::min(attempt_, round.left()));
     grpc::ClientContext context;
     context.set_deadline(deadline_after(std::min(attempt_, round.left())));
     const auto status = call(endpoint, context);
@@ -201,6 +217,7 @@ Status Endpoints::repeat(const RepeatableCall& call) {
   bool sent = false;
   while (round.left() > Duration::zero()) {
     Endpoint& endpoint = at(round.index);
+    await_connection(endpoint, std::min(attempt_, round.left()));
     auto status = probe(endpoint, deadline_after(std::min(attempt_, round.left())));
     if (status.ok()) {
       grpc::ClientContext context;
@@ -222,6 +239,7 @@ Status Endpoints::once(const Call& call) {
   Round round(*this);
   while (round.left() > Duration::zero()) {
     Endpoint& endpoint = at(round.index);
+    await_connection(endpoint, std::min(attempt_, round.left()));
     auto status = probe(endpoint, deadline_after(std::min(attempt_, round.left())));
     if (status.ok() && round.left() > Duration::zero()) {
       grpc::ClientContext context;
