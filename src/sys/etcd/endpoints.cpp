@@ -1,6 +1,7 @@
 #include "sys/etcd/endpoints.hpp"
 
 #include <fmt/format.h>
+#include <grpc/support/log.h>
 #include <grpc/support/time.h>
 
 #include <algorithm>
@@ -10,6 +11,8 @@
 #include <sstream>
 #include <string_view>
 #include <thread>
+
+#include "base/log.hpp"
 
 namespace hf::etcd {
 namespace {
@@ -34,6 +37,11 @@ Result<std::shared_ptr<grpc::ChannelCredentials>> credentials(const std::optiona
   TRY_ASSIGN(ssl.pem_cert_chain, read_file(tls->cert_file));
   TRY_ASSIGN(ssl.pem_private_key, read_file(tls->key_file));
   return grpc::SslCredentials(ssl);
+}
+
+// gRPC writes a line per failed connection; our Errors say it already.
+void quieten_grpc() {
+  gpr_set_log_function([](gpr_log_func_args* line) { log(Level::debug, line->message, {{"from", "grpc"}}); });
 }
 
 grpc::ChannelArguments channel_arguments() {
@@ -165,6 +173,7 @@ Endpoints::Endpoints(const EtcdOptions& options)
 
 Result<std::shared_ptr<Endpoints>> Endpoints::open(const EtcdOptions& options) {
   if (options.endpoints.empty()) return Error{Code::invalid, "No etcd endpoint is named. Name at least one."};
+  quieten_grpc();
   TRY_ASSIGN(const auto secrets, credentials(options.tls));
   const auto arguments = channel_arguments();
   std::shared_ptr<Endpoints> all(new Endpoints(options));  // shared: the store and its watches
