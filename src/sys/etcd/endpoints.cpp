@@ -1,6 +1,7 @@
 #include "sys/etcd/endpoints.hpp"
 
 #include <fmt/format.h>
+#include <grpc/support/log.h>
 #include <grpc/support/time.h>
 
 #include <algorithm>
@@ -11,11 +12,14 @@
 #include <string_view>
 #include <thread>
 
+#include "base/log.hpp"
+
 namespace hf::etcd {
 namespace {
 
 constexpr Duration kAttemptMin = 200ms;
-constexpr Duration kPause = 50ms;  // after all endpoints have refused
+constexpr Duration kRetryWait = 100ms;  // for a connection that failed before
+constexpr Duration kPause = 50ms;       // after all endpoints have refused
 
 Result<std::string> read_file(const std::string& path) {
   errno = 0;
@@ -33,6 +37,11 @@ Result<std::shared_ptr<grpc::ChannelCredentials>> credentials(const std::optiona
   TRY_ASSIGN(ssl.pem_cert_chain, read_file(tls->cert_file));
   TRY_ASSIGN(ssl.pem_private_key, read_file(tls->key_file));
   return grpc::SslCredentials(ssl);
+}
+
+// gRPC writes a line per failed connection; our Errors say it already.
+void quieten_grpc() {
+  gpr_set_log_function([](gpr_log_func_args* line) { log(Level::debug, line->message, {{"from", "grpc"}}); });
 }
 
 grpc::ChannelArguments channel_arguments() {
@@ -89,6 +98,19 @@ Code code_of(const grpc::Status& status) {
 
 gpr_timespec deadline_after(Duration after) {
   return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(after.count(), GPR_TIMESPAN));
+}
+
+void await_connection(Endpoint& endpoint, Duration limit) {
+  const auto begin = endpoint.channel->GetState(true);
+  const auto full = deadline_after(limit);
+  const auto brief = deadline_after(std::min(limit, kRetryWait));
+  auto state = begin;
+  while (state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_SHUTDOWN) {
+    const bool failed = state == GRPC_CHANNEL_TRANSIENT_FAILURE;
+    if (failed && begin != GRPC_CHANNEL_TRANSIENT_FAILURE) return;
+    if (!endpoint.channel->WaitForStateChange(state, failed ? brief : full)) return;
+    state = endpoint.channel->GetState(true);
+  }
 }
 
 bool is_definite(const grpc::Status& status) {
@@ -151,6 +173,7 @@ Endpoints::Endpoints(const EtcdOptions& options)
 
 Result<std::shared_ptr<Endpoints>> Endpoints::open(const EtcdOptions& options) {
   if (options.endpoints.empty()) return Error{Code::invalid, "No etcd endpoint is named. Name at least one."};
+  quieten_grpc();
   TRY_ASSIGN(const auto secrets, credentials(options.tls));
   const auto arguments = channel_arguments();
   std::shared_ptr<Endpoints> all(new Endpoints(options));  // shared: the store and its watches
@@ -158,6 +181,7 @@ Result<std::shared_ptr<Endpoints>> Endpoints::open(const EtcdOptions& options) {
     const auto channel = grpc::CreateCustomChannel(address, secrets, arguments);
     auto endpoint = std::make_unique<Endpoint>();
     endpoint->address = address;
+    endpoint->channel = channel;
     endpoint->kv = pb::KV::NewStub(channel);
     endpoint->watch = pb::Watch::NewStub(channel);
     endpoint->lease = pb::Lease::NewStub(channel);
@@ -183,6 +207,7 @@ Status Endpoints::read(const Call& call) {
   Round round(*this);
   while (round.left() > Duration::zero()) {
     Endpoint& endpoint = at(round.index);
+    await_connection(endpoint, std::min(attempt_, round.left()));
     grpc::ClientContext context;
     context.set_deadline(deadline_after(std::min(attempt_, round.left())));
     const auto status = call(endpoint, context);
@@ -201,6 +226,7 @@ Status Endpoints::repeat(const RepeatableCall& call) {
   bool sent = false;
   while (round.left() > Duration::zero()) {
     Endpoint& endpoint = at(round.index);
+    await_connection(endpoint, std::min(attempt_, round.left()));
     auto status = probe(endpoint, deadline_after(std::min(attempt_, round.left())));
     if (status.ok()) {
       grpc::ClientContext context;
@@ -222,6 +248,7 @@ Status Endpoints::once(const Call& call) {
   Round round(*this);
   while (round.left() > Duration::zero()) {
     Endpoint& endpoint = at(round.index);
+    await_connection(endpoint, std::min(attempt_, round.left()));
     auto status = probe(endpoint, deadline_after(std::min(attempt_, round.left())));
     if (status.ok() && round.left() > Duration::zero()) {
       grpc::ClientContext context;

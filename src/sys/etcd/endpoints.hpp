@@ -19,6 +19,7 @@ namespace pb = ::etcdserverpb;
 
 struct Endpoint {
   std::string address;
+  std::shared_ptr<grpc::Channel> channel;  // shared with the stubs
   std::unique_ptr<pb::KV::Stub> kv;
   std::unique_ptr<pb::Watch::Stub> watch;
   std::unique_ptr<pb::Lease::Stub> lease;
@@ -27,6 +28,11 @@ struct Endpoint {
 
 // Now + `after`, on a clock that nobody sets.
 gpr_timespec deadline_after(Duration after);
+
+// Gives the connection time to come up, at most `limit`, and little if it has just failed. gRPC connects only
+// while some call waits; a call on a failed connection returns at once, so calls alone would never let it
+// come back.
+void await_connection(Endpoint& endpoint, Duration limit);
 
 // What a failed call means, in general: not_found, invalid, ... for etcd's own refusals; Code::unavailable
 // for every failure that leaves open whether the request was carried out (see is_definite).

@@ -133,6 +133,8 @@ void EtcdWatch::run() {
   std::size_t failures = 0;
   for (std::size_t index = endpoints_->preferred(); !stopping_; ++index) {
     Endpoint& endpoint = endpoints_->at(index);
+    await_connection(endpoint, std::min(endpoints_->attempt(), kSilence));
+    if (stopping_) return;
     const bool known = next_ > 0 || start_over(endpoint);
     const bool contact = known && !stopping_ && follow(endpoint);
     if (stopping_) return;
