@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kKernelPackage = "linux-image-cloud-amd64";
 // Wanted in the guest; their dependencies are read from the modules. One that is not there is built in.
-constexpr const char* kModules[] = {"virtio_pci",     "virtio_blk", "virtio_net", "virtio_console",
+constexpr const char* kModules[] = {"virtio_pci", "virtio_blk", "virtio_net", "virtio_console",
                                     "virtio_rng", "evdev",      "button"};
 constexpr const char* kCmdline = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check";
 
@@ -38,7 +38,8 @@ Result<std::string> kernel_package() {
     const auto at = line.find("Depends: linux-image-");
     if (at != std::string::npos) return line.substr(at + 9);
   }
-  return Error{Code::failed, fmt::format("apt knows no kernel behind {}: run `apt-get update`.", kKernelPackage)};
+  return Error{Code::failed,
+               fmt::format("apt knows no kernel behind {}: run `apt-get update`.", kKernelPackage)};
 }
 
 Result<std::string> package_file(const std::string& folder, const std::string& package) {
@@ -49,7 +50,8 @@ Result<std::string> package_file(const std::string& folder, const std::string& p
     return {};
   };
   if (find().empty()) {
-    const auto done = run({"env", "-C", folder, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package});
+    const auto done =
+        run({"env", "-C", folder, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package});
     if (!done) return because("Cannot download " + package + " for the test guest", done.error());
   }
   if (const std::string file = find(); !file.empty()) return file;
@@ -84,13 +86,16 @@ Result<std::string> module_content(const std::string& path) {
 }
 
 // Appends the module after its dependencies, each once.
-Status add_module(const Unpacked& unpacked, const std::string& name, std::vector<ArchiveFile>& files, std::string& order) {
+Status add_module(const Unpacked& unpacked, const std::string& name, std::vector<ArchiveFile>& files,
+                  std::string& order) {
   const auto module = unpacked.modules.find(name);
   const std::string path = "modules/" + name + ".ko";
-  const bool is_there = std::any_of(files.begin(), files.end(), [&](const auto& file) { return file.path == path; });
+  const bool is_there =
+      std::any_of(files.begin(), files.end(), [&](const auto& file) { return file.path == path; });
   if (module == unpacked.modules.end() || is_there) return {};
   TRY_ASSIGN(std::string content, module_content(module->second));
-  for (const auto& dependency : module_dependencies(content)) TRY(add_module(unpacked, dependency, files, order));
+  for (const auto& dependency : module_dependencies(content))
+    TRY(add_module(unpacked, dependency, files, order));
   files.push_back({.path = path, .content = std::move(content)});
   order += name + ".ko\n";
   return {};
@@ -123,8 +128,8 @@ Status build(const std::string& folder, const std::function<void(const std::stri
   progress("initrd");
   const Unpacked unpacked = look_through(unpacked_folder);
   if (unpacked.kernel.empty() || unpacked.busybox.empty()) {
-    return Error{Code::failed, "The packages of the test guest hold no kernel or no busybox. Remove " + packages +
-                                   " and try again."};
+    return Error{Code::failed, "The packages of the test guest hold no kernel or no busybox. Remove " +
+                                   packages + " and try again."};
   }
   TRY_ASSIGN(const std::string initrd, make_initrd(unpacked));
   TRY(write_file(folder + "/initrd", initrd));
@@ -151,8 +156,9 @@ std::string cpio_archive(const std::vector<ArchiveFile>& files) {
   const auto pad = [&archive] { archive.append((4 - archive.size() % 4) % 4, '\0'); };
   unsigned inode = 1;
   const auto add = [&](const ArchiveFile& file) {
-    archive += fmt::format("070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}", inode++,
-                           file.mode, 0, 0, 1, 0, file.content.size(), 0, 0, 0, 0, file.path.size() + 1, 0);
+    archive +=
+        fmt::format("070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
+                    inode++, file.mode, 0, 0, 1, 0, file.content.size(), 0, 0, 0, 0, file.path.size() + 1, 0);
     archive += file.path;
     archive += '\0';
     pad();
@@ -164,7 +170,8 @@ std::string cpio_archive(const std::vector<ArchiveFile>& files) {
   return archive;
 }
 
-Result<GuestImage> guest_image(const std::string& folder, const std::function<void(const std::string&)>& progress) {
+Result<GuestImage> guest_image(const std::string& folder,
+                               const std::function<void(const std::string&)>& progress) {
   TRY(make_folder(folder));
   const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock || ::flock(lock.get(), LOCK_EX) != 0) return from_errno("Cannot lock " + folder, errno);
