@@ -21,7 +21,7 @@ constexpr auto kFreezeTimeout = std::chrono::milliseconds(500);
 std::vector<std::string> folders_in(const std::string& path) {
   std::vector<std::string> folders;
   for (const auto& name : names_in(path)) {
-    struct stat facts {};
+    struct stat facts{};
     const std::string child = path + "/" + name;
     if (::lstat(child.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode)) folders.push_back(child);
   }
@@ -33,7 +33,8 @@ bool has_event(const std::string& path, const std::string& line) {
   return text.ok() && text->find(line) != std::string::npos;
 }
 
-// cgroup.events becomes readable (POLLPRI) when it has changed since it was last read through the same descriptor.
+// cgroup.events becomes readable (POLLPRI) when it has changed since it was last read through the same
+// descriptor.
 Status wait_for_event(const std::string& path, const std::string& line, std::chrono::milliseconds timeout) {
   const Fd file(::open((path + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) return from_errno("Cannot watch " + path, errno);
@@ -43,7 +44,8 @@ Status wait_for_event(const std::string& path, const std::string& line, std::chr
     const ssize_t count = ::pread(file.get(), text.data(), text.size() - 1, 0);
     if (count > 0 && std::string(text.data()).find(line) != std::string::npos) return {};
     if (std::chrono::steady_clock::now() > end) {
-      return Error{Code::timed_out, "Processes of " + path + " did not reach the state \"" + line + "\" in time."};
+      return Error{Code::timed_out,
+                   "Processes of " + path + " did not reach the state \"" + line + "\" in time."};
     }
     pollfd changed{file.get(), POLLPRI, 0};
     ::poll(&changed, 1, 100);
@@ -70,8 +72,8 @@ Status remove(const std::string& path) {
 Status set_frozen(const std::string& path, bool frozen) {
   TRY(write_file(path + "/cgroup.freeze", frozen ? "1" : "0"));
   if (!frozen || !is_populated(path)) return {};
-  // A process that waits in the kernel, for a hung datastore, say, does nothing either, but counts as frozen only when it
-  // comes back. So the time limit is no error.
+  // A process that waits in the kernel, for a hung datastore, say, does nothing either, but counts as frozen
+  // only when it comes back. So the time limit is no error.
   [[maybe_unused]] auto all = wait_for_event(path, "frozen 1", kFreezeTimeout);
   return {};
 }

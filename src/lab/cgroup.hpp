@@ -1,5 +1,6 @@
 #pragma once
-// cgroup2 folders as the lab uses them: groups of processes that are killed, frozen and counted at once. No controllers.
+// cgroup2 folders as the lab uses them: groups of processes that are killed, frozen and counted at once. No
+// controllers.
 #include <string>
 #include <vector>
 
@@ -8,8 +9,8 @@
 namespace hf::lab::cgroup {
 
 Status make(const std::string& path);
-// Kills everything in it and below with one write, then waits until it is empty (processes in the kernel may take a while).
-// Also where it is frozen. Succeeds if it is not there.
+// Kills everything in it and below with one write, then waits until it is empty (processes in the kernel may
+// take a while). Also where it is frozen. Succeeds if it is not there.
 Status kill(const std::string& path);
 // kill, then the folders go, children first.
 Status remove(const std::string& path);

@@ -70,7 +70,8 @@ Result<Pipe> make_pipe() {
 }
 
 // Feeds and drains the three pipes of a child until it has closed both outputs.
-void exchange(Pipe& in, const std::string& input, Pipe& out, std::string& output, Pipe& err, std::string& errors) {
+void exchange(Pipe& in, const std::string& input, Pipe& out, std::string& output, Pipe& err,
+              std::string& errors) {
   std::size_t sent = 0;
   if (input.empty()) in.writer.reset(-1);
   std::array<char, 16384> part{};
@@ -84,7 +85,8 @@ void exchange(Pipe& in, const std::string& input, Pipe& out, std::string& output
                                    pollfd{err.reader.get(), POLLIN, 0}};
     if (::poll(polls.data(), polls.size(), -1) < 0 && errno != EINTR) return;
     if (polls[0].revents != 0) {
-      const ssize_t count = ::write(in.writer.get(), input.data() + sent, std::min<std::size_t>(input.size() - sent, 4096));
+      const ssize_t count =
+          ::write(in.writer.get(), input.data() + sent, std::min<std::size_t>(input.size() - sent, 4096));
       if (count > 0) sent += static_cast<std::size_t>(count);
       if (count < 0 || sent == input.size()) in.writer.reset(-1);
     }

@@ -1,6 +1,7 @@
 #pragma once
-// Starting programs: in this process's place or in a place of the lab (network namespace, mount namespace, cgroup).
-// REQUIRES: the calling process has one thread (the place is entered between fork and exec). No state.
+// Starting programs: in this process's place or in a place of the lab (network namespace, mount namespace,
+// cgroup). REQUIRES: the calling process has one thread (the place is entered between fork and exec). No
+// state.
 #include <functional>
 #include <string>
 #include <vector>
@@ -9,7 +10,8 @@
 
 namespace hf::lab {
 
-// Each may be empty: then it stays what it is. Files: /run/netns/..., a mount namespace's file, a cgroup's folder.
+// Each may be empty: then it stays what it is. Files: /run/netns/..., a mount namespace's file, a cgroup's
+// folder.
 struct Place {
   std::string network;
   std::string mounts;
@@ -17,10 +19,11 @@ struct Place {
 };
 
 // Runs it to its end. Its output, or Code::failed with the last line of what it said on standard error.
-Result<std::string> run(const std::vector<std::string>& argv, const std::string& input = {}, const Place& place = {});
+Result<std::string> run(const std::vector<std::string>& argv, const std::string& input = {},
+                        const Place& place = {});
 
-// Starts it in a session of its own, with no input, and leaves it alone. `log` (created, appended to) gets what it says;
-// `keep` are inherited. The pid.
+// Starts it in a session of its own, with no input, and leaves it alone. `log` (created, appended to) gets
+// what it says; `keep` are inherited. The pid.
 Result<int> start(const std::vector<std::string>& argv, const Place& place, const std::string& log,
                   const std::vector<int>& keep = {});
 

@@ -10,10 +10,12 @@ namespace hf::lab {
 namespace {
 
 Error unknown(const std::string& text) {
-  return Error{Code::invalid,
-               fmt::format("\"{}\" is not a fault. Faults are: power, hang, net, net=mgmt|motion|vm, storage, "
-                           "storage=DATASTORE:apd|pdl, link=mgmt|motion|vm:rate=10mbit, process=NAME, "
-                           "process=NAME:stop.", text)};
+  return Error{
+      Code::invalid,
+      fmt::format("\"{}\" is not a fault. Faults are: power, hang, net, net=mgmt|motion|vm, storage, "
+                  "storage=DATASTORE:apd|pdl, link=mgmt|motion|vm:rate=10mbit, process=NAME, "
+                  "process=NAME:stop.",
+                  text)};
 }
 
 bool is_network(const std::string& name) {
@@ -54,7 +56,8 @@ Result<Fault> parse_fault(const std::string& text) {
              is_rate(fault.mode.substr(5))) {
     fault.kind = Fault::Kind::link;
     fault.mode = fault.mode.substr(5);
-  } else if (word == "process" && !is_plain && (fault.mode.empty() || fault.mode == "kill" || fault.mode == "stop")) {
+  } else if (word == "process" && !is_plain &&
+             (fault.mode.empty() || fault.mode == "kill" || fault.mode == "stop")) {
     fault.kind = Fault::Kind::process;
     if (fault.mode.empty()) fault.mode = "kill";
   } else {

@@ -4,8 +4,8 @@
 //   power                   everything of the host ends at once; cables and storage paths go too
 //   hang                    everything of the host stands still; storage paths and cables do not
 //   net | net=NETWORK       the cables of all networks, or of mgmt, motion or vm, are pulled at the switch
-//   storage | storage=DATASTORE[:apd|pdl]   I/O hangs (apd, the default) or fails (pdl), on all shared datastores or one
-//   link=NETWORK:rate=RATE  a slow link, both ways; RATE as tc(8) says it: 10mbit
+//   storage | storage=DATASTORE[:apd|pdl]   I/O hangs (apd, the default) or fails (pdl), on all shared
+//   datastores or one link=NETWORK:rate=RATE  a slow link, both ways; RATE as tc(8) says it: 10mbit
 //   process=NAME[:kill|stop]   the service is killed (its init starts it again) or stopped
 #include <string>
 

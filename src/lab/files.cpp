@@ -51,7 +51,9 @@ Status make_folder(const std::string& path) {
 }
 
 Status remove_folder(const std::string& path) {
-  const auto remove_one = [](const char* name, const struct stat*, int, struct FTW*) { return ::remove(name); };
+  const auto remove_one = [](const char* name, const struct stat*, int, struct FTW*) {
+    return ::remove(name);
+  };
   if (!exists(path)) return {};
   if (::nftw(path.c_str(), remove_one, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) != 0) {
     return from_errno("Cannot remove " + path, errno);
@@ -62,7 +64,8 @@ Status remove_folder(const std::string& path) {
 std::vector<std::string> names_in(const std::string& path) {
   std::vector<std::string> names;
   std::error_code error;
-  for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
+  for (std::filesystem::directory_iterator entry(path, error), end; !error && entry != end;
+       entry.increment(error)) {
     names.push_back(entry->path().filename().string());
   }
   std::sort(names.begin(), names.end());

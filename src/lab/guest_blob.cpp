@@ -3,7 +3,8 @@
 asm(".section .rodata\n"
     ".balign 16\n"
     "hf_guest_init_begin:\n"
-    ".incbin \"" HF_GUEST_INIT "\"\n"
+    ".incbin \"" HF_GUEST_INIT
+    "\"\n"
     "hf_guest_init_end:\n"
     ".byte 0\n"
     ".previous\n"

@@ -19,11 +19,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int kRecipe = 2;  // raised when the way of building changes, so that kept images are built anew
 constexpr const char* kKernelPackage = "linux-image-cloud-amd64";
 // Wanted in the guest; their dependencies are read from the modules. One that is not there is built in.
-constexpr const char* kModules[] = {"virtio_pci",     "virtio_blk", "virtio_net", "virtio_console",
+constexpr const char* kModules[] = {"virtio_pci", "virtio_blk", "virtio_net", "virtio_console",
                                     "virtio_rng", "evdev",      "button"};
-constexpr const char* kCmdline = "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check";
+constexpr const char* kCmdline =
+    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr no_timer_check rodata=off lsm=none "
+    "cryptomgr.notests";
 
 std::string with_underscores(std::string name) {
   std::replace(name.begin(), name.end(), '-', '_');
@@ -38,7 +41,8 @@ Result<std::string> kernel_package() {
     const auto at = line.find("Depends: linux-image-");
     if (at != std::string::npos) return line.substr(at + 9);
   }
-  return Error{Code::failed, fmt::format("apt knows no kernel behind {}: run `apt-get update`.", kKernelPackage)};
+  return Error{Code::failed,
+               fmt::format("apt knows no kernel behind {}: run `apt-get update`.", kKernelPackage)};
 }
 
 Result<std::string> package_file(const std::string& folder, const std::string& package) {
@@ -49,7 +53,8 @@ Result<std::string> package_file(const std::string& folder, const std::string& p
     return {};
   };
   if (find().empty()) {
-    const auto done = run({"env", "-C", folder, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package});
+    const auto done =
+        run({"env", "-C", folder, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package});
     if (!done) return because("Cannot download " + package + " for the test guest", done.error());
   }
   if (const std::string file = find(); !file.empty()) return file;
@@ -83,14 +88,33 @@ Result<std::string> module_content(const std::string& path) {
   return read_file(path);
 }
 
+// Checking a signature takes longer under emulation than the rest of loading. It is the end of the file: the
+// signature, a header of 12 bytes whose last 4 are its length (big endian), a magic line.
+void strip_signature(std::string& module) {
+  constexpr std::string_view kMagic = "~Module signature appended~\n";
+  constexpr std::size_t kHeader = 12;
+  if (!module.ends_with(kMagic) || module.size() < kMagic.size() + kHeader) return;
+  std::size_t length = 0;
+  for (std::size_t i = 4; i > 0; --i) {
+    length = length << 8 | static_cast<unsigned char>(module[module.size() - kMagic.size() - i]);
+  }
+  if (length < module.size() - kMagic.size() - kHeader) {
+    module.resize(module.size() - kMagic.size() - kHeader - length);
+  }
+}
+
 // Appends the module after its dependencies, each once.
-Status add_module(const Unpacked& unpacked, const std::string& name, std::vector<ArchiveFile>& files, std::string& order) {
+Status add_module(const Unpacked& unpacked, const std::string& name, std::vector<ArchiveFile>& files,
+                  std::string& order) {
   const auto module = unpacked.modules.find(name);
   const std::string path = "modules/" + name + ".ko";
-  const bool is_there = std::any_of(files.begin(), files.end(), [&](const auto& file) { return file.path == path; });
+  const bool is_there =
+      std::any_of(files.begin(), files.end(), [&](const auto& file) { return file.path == path; });
   if (module == unpacked.modules.end() || is_there) return {};
   TRY_ASSIGN(std::string content, module_content(module->second));
-  for (const auto& dependency : module_dependencies(content)) TRY(add_module(unpacked, dependency, files, order));
+  for (const auto& dependency : module_dependencies(content))
+    TRY(add_module(unpacked, dependency, files, order));
+  strip_signature(content);
   files.push_back({.path = path, .content = std::move(content)});
   order += name + ".ko\n";
   return {};
@@ -123,8 +147,8 @@ Status build(const std::string& folder, const std::function<void(const std::stri
   progress("initrd");
   const Unpacked unpacked = look_through(unpacked_folder);
   if (unpacked.kernel.empty() || unpacked.busybox.empty()) {
-    return Error{Code::failed, "The packages of the test guest hold no kernel or no busybox. Remove " + packages +
-                                   " and try again."};
+    return Error{Code::failed, "The packages of the test guest hold no kernel or no busybox. Remove " +
+                                   packages + " and try again."};
   }
   TRY_ASSIGN(const std::string initrd, make_initrd(unpacked));
   TRY(write_file(folder + "/initrd", initrd));
@@ -151,8 +175,9 @@ std::string cpio_archive(const std::vector<ArchiveFile>& files) {
   const auto pad = [&archive] { archive.append((4 - archive.size() % 4) % 4, '\0'); };
   unsigned inode = 1;
   const auto add = [&](const ArchiveFile& file) {
-    archive += fmt::format("070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}", inode++,
-                           file.mode, 0, 0, 1, 0, file.content.size(), 0, 0, 0, 0, file.path.size() + 1, 0);
+    archive +=
+        fmt::format("070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
+                    inode++, file.mode, 0, 0, 1, 0, file.content.size(), 0, 0, 0, 0, file.path.size() + 1, 0);
     archive += file.path;
     archive += '\0';
     pad();
@@ -164,12 +189,13 @@ std::string cpio_archive(const std::vector<ArchiveFile>& files) {
   return archive;
 }
 
-Result<GuestImage> guest_image(const std::string& folder, const std::function<void(const std::string&)>& progress) {
+Result<GuestImage> guest_image(const std::string& folder,
+                               const std::function<void(const std::string&)>& progress) {
   TRY(make_folder(folder));
   const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock || ::flock(lock.get(), LOCK_EX) != 0) return from_errno("Cannot lock " + folder, errno);
   // Written last: an image of another init, or a half-made one, is made anew.
-  const std::string stamp = fmt::format("{:016x}\n", std::hash<std::string_view>{}(guest_init()));
+  const std::string stamp = fmt::format("{} {:016x}\n", kRecipe, std::hash<std::string_view>{}(guest_init()));
   const auto present = read_file(folder + "/stamp");
   if (!present || *present != stamp) {
     TRY(build(folder, progress));

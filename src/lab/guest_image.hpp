@@ -1,7 +1,7 @@
 #pragma once
-// The test guest's kernel and initrd: Debian's cloud kernel and busybox-static unpacked from their packages (downloaded with
-// apt-get, never installed), the virtio modules, and our init (guest/). Built on first use, kept in a folder. One builder
-// at a time; calls block, the first for as long as the download takes.
+// The test guest's kernel and initrd: Debian's cloud kernel and busybox-static unpacked from their packages
+// (downloaded with apt-get, never installed), the virtio modules, and our init (guest/). Built on first use,
+// kept in a folder. One builder at a time; calls block, the first for as long as the download takes.
 #include <functional>
 #include <string>
 #include <vector>
@@ -17,9 +17,11 @@ struct GuestImage {
 };
 
 // Code::failed with what to install or to check, where the packages cannot be had.
-Result<GuestImage> guest_image(const std::string& folder, const std::function<void(const std::string&)>& progress);
+Result<GuestImage> guest_image(const std::string& folder,
+                               const std::function<void(const std::string&)>& progress);
 
-// A file of an initramfs; the archive is the "newc" cpio format (kernel: Documentation/driver-api/early-userspace).
+// A file of an initramfs; the archive is the "newc" cpio format (kernel:
+// Documentation/driver-api/early-userspace).
 struct ArchiveFile {
   std::string path;  // without a leading slash; folders before what is in them
   std::string content;

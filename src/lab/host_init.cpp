@@ -58,7 +58,8 @@ struct Running {
   for (const auto& word : one.service.argv) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   ::execvp(argv[0], argv.data());
-  log(Level::error, "service not started", {{"why", from_errno("Cannot start " + one.service.argv[0], errno).what}});
+  log(Level::error, "service not started",
+      {{"why", from_errno("Cannot start " + one.service.argv[0], errno).what}});
   ::_exit(126);
 }
 

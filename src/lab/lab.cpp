@@ -21,7 +21,8 @@ namespace {
 
 Status require_root() {
   if (::geteuid() == 0) return {};
-  return Error{Code::denied, "The lab makes network namespaces and mounts, which only root may do: use sudo."};
+  return Error{Code::denied,
+               "The lab makes network namespaces and mounts, which only root may do: use sudo."};
 }
 
 struct Need {
@@ -30,25 +31,31 @@ struct Need {
 };
 
 Status require_programs(const LabConfig& config, const std::string& program_dir) {
-  std::vector<Need> needs = {{"ip", "iproute2"}, {"tc", "iproute2"}, {"bindfs", "bindfs"}, {"fusermount", "fuse3"}};
+  std::vector<Need> needs = {
+      {"ip", "iproute2"}, {"tc", "iproute2"}, {"bindfs", "bindfs"}, {"fusermount", "fuse3"}};
   if (config.services == ServiceSet::product) needs.push_back({"etcd", "etcd-server"});
   std::string packages;
   for (const auto& need : needs) {
     const bool there = has_program(need.program) || has_program(std::string(need.program) + "3");
-    if (!there && packages.find(need.package) == std::string::npos) packages += std::string(" ") + need.package;
+    if (!there && packages.find(need.package) == std::string::npos)
+      packages += std::string(" ") + need.package;
   }
   if (!packages.empty()) {
-    return Error{Code::unsupported, fmt::format("The lab needs programs that are not installed. Install them: "
-                                                "apt-get install{}", packages)};
+    return Error{Code::unsupported,
+                 fmt::format("The lab needs programs that are not installed. Install them: "
+                             "apt-get install{}",
+                             packages)};
   }
   if (config.services != ServiceSet::product) return {};
   for (const char* program : {"holdfastd", "holdfast-guard"}) {
     if (!has_program(program_dir + "/" + program)) {
-      return Error{Code::unsupported, fmt::format("{} is not in {}: build it first, or name its folder with --programs.",
-                                                  program, program_dir)};
+      return Error{Code::unsupported,
+                   fmt::format("{} is not in {}: build it first, or name its folder with --programs.",
+                               program, program_dir)};
     }
   }
-  if (!exists("/dev/fuse")) return Error{Code::unsupported, "There is no /dev/fuse: load it with `modprobe fuse`."};
+  if (!exists("/dev/fuse"))
+    return Error{Code::unsupported, "There is no /dev/fuse: load it with `modprobe fuse`."};
   return {};
 }
 
@@ -60,7 +67,8 @@ Result<Fd> lock(const std::string& base) {
   return folder;
 }
 
-Status make_host_folders(const Layout& layout, const LabConfig& config, int index, const std::string& program_dir) {
+Status make_host_folders(const Layout& layout, const LabConfig& config, int index,
+                         const std::string& program_dir) {
   const std::string host = host_name(index);
   const std::string dir = layout.host_dir(host);
   for (const char* part : {"/etc", "/var/log", "/datastores/local"}) TRY(make_folder(dir + part));
@@ -89,15 +97,17 @@ Status power_on(const Layout& layout, const LabConfig& config, const std::string
   if (cgroup::is_populated(init)) return {};
   // What the last life left: the host itself is empty, or it would be on.
   TRY(cgroup::remove(layout.cgroup(host)));
-  for (const char* part : {"/init", "/services", "/vms", "/exec"}) TRY(cgroup::make(layout.cgroup(host) + part));
+  for (const char* part : {"/init", "/services", "/vms", "/exec"})
+    TRY(cgroup::make(layout.cgroup(host) + part));
   const std::string run_dir = layout.host_run_dir(host);
   TRY(remove_folder(run_dir));
   TRY(make_folder(run_dir));
   const Place place{.network = Layout::net_file(layout.net_name(host)),
                     .mounts = layout.mount_namespace(host),
                     .cgroup = init};
-  const auto pid = start({own_path(), "lab", "init", "--base", layout.base, "--name", layout.name, "--host", host}, place,
-                         layout.log_file(host, "init"));
+  const auto pid =
+      start({own_path(), "lab", "init", "--base", layout.base, "--name", layout.name, "--host", host}, place,
+            layout.log_file(host, "init"));
   if (!pid) return pid.error();
   return {};
 }
@@ -107,13 +117,15 @@ Status build(const Layout& layout, const LabOptions& options, LabConfig& config,
     if (options.interrupted == nullptr || !options.interrupted->load()) return {};
     return Error{Code::failed, "Interrupted: what was made of the lab is removed again."};
   };
-  const std::string program_dir =
-      options.program_dir.empty() ? std::filesystem::path(own_path()).parent_path().string() : options.program_dir;
+  const std::string program_dir = options.program_dir.empty()
+                                      ? std::filesystem::path(own_path()).parent_path().string()
+                                      : options.program_dir;
   progress("folders");
   TRY(write_file(layout.config_file(), to_json(config)));
   for (const auto& datastore : config.datastores) TRY(make_folder(layout.datastore_source(datastore)));
   TRY(storage::build_run_dir(layout, config));
-  for (int index = 1; index <= config.hosts; ++index) TRY(make_host_folders(layout, config, index, program_dir));
+  for (int index = 1; index <= config.hosts; ++index)
+    TRY(make_host_folders(layout, config, index, program_dir));
   TRY(go_on());
   progress("networks");
   TRY(network::build(layout, config));
@@ -156,7 +168,8 @@ Status cut_power(const LabState& lab, const std::string& host) {
 Status fault_process(const LabState& lab, const std::string& host, const Fault& fault) {
   const std::string group = lab.layout.services_cgroup(host) + "/" + fault.target;
   if (fault.target.find('/') != std::string::npos || !exists(group)) {
-    return Error{Code::not_found, fmt::format("{} has no service \"{}\": `holdfast lab ls` shows them.", host, fault.target)};
+    return Error{Code::not_found,
+                 fmt::format("{} has no service \"{}\": `holdfast lab ls` shows them.", host, fault.target)};
   }
   return fault.mode == "stop" ? cgroup::set_frozen(group, true) : cgroup::kill(group);
 }
@@ -187,8 +200,14 @@ std::vector<ServiceState> services_now(const Layout& layout, const std::string& 
 
 HostState host_now(const LabState& lab, int index, const std::map<std::string, network::Port>& ports) {
   const std::string name = host_name(index);
-  HostState host{.name = name, .mgmt = mgmt_address(index), .motion = motion_address(index), .cut = {}, .slow = {},
-                 .apd = {}, .pdl = {}, .services = services_now(lab.layout, name)};
+  HostState host{.name = name,
+                 .mgmt = mgmt_address(index),
+                 .motion = motion_address(index),
+                 .cut = {},
+                 .slow = {},
+                 .apd = {},
+                 .pdl = {},
+                 .services = services_now(lab.layout, name)};
   if (lab.config.api_ports.size() >= static_cast<std::size_t>(index)) {
     host.api_port = lab.config.api_ports[static_cast<std::size_t>(index - 1)];
   }
@@ -214,11 +233,15 @@ Result<LabState> list(const std::string& base, const std::string& name) {
   TRY(require_root());
   TRY_ASSIGN(Layout layout, layout_of(base, name));
   auto text = read_file(layout.config_file());
-  if (!text) return Error{Code::not_found, fmt::format("There is no lab \"{}\". Make one with `holdfast lab up`.", name)};
+  if (!text)
+    return Error{Code::not_found,
+                 fmt::format("There is no lab \"{}\". Make one with `holdfast lab up`.", name)};
   TRY_ASSIGN(LabConfig config, config_from_json(*text));
   if (!network::exists(layout)) {
-    return Error{Code::conflict, fmt::format("The lab \"{}\" is left from before the machine's restart. Remove it with "
-                                             "`holdfast lab down`, then make it anew.", name)};
+    return Error{Code::conflict,
+                 fmt::format("The lab \"{}\" is left from before the machine's restart. Remove it with "
+                             "`holdfast lab down`, then make it anew.",
+                             name)};
   }
   LabState lab{.config = std::move(config), .layout = std::move(layout), .was_there = true, .hosts = {}};
   TRY_ASSIGN(const auto ports, network::ports(lab.layout));
@@ -234,8 +257,10 @@ Result<LabState> up(const LabOptions& options, const Progress& progress) {
   auto present = list(options.base, name);
   if (present) {
     if (present->config.hosts == options.config.hosts) return present;
-    return Error{Code::exists, fmt::format("The lab \"{}\" is there with {} hosts. To have {}, remove it first: "
-                                           "`holdfast lab down`.", name, present->config.hosts, options.config.hosts)};
+    return Error{Code::exists,
+                 fmt::format("The lab \"{}\" is there with {} hosts. To have {}, remove it first: "
+                             "`holdfast lab down`.",
+                             name, present->config.hosts, options.config.hosts)};
   }
   if (present.code() != Code::not_found) return present.error();
   TRY(require_programs(options.config, options.program_dir.empty()
@@ -246,8 +271,8 @@ Result<LabState> up(const LabOptions& options, const Progress& progress) {
   LabConfig config = options.config;
   if (auto built = build(layout, options, config, progress); !built) {
     if (auto undone = take_down(layout); !undone) {
-      return Error{built.code(), built.error().what + " Taking it back failed as well: " + undone.error().what +
-                                     " Try `holdfast lab down`."};
+      return Error{built.code(), built.error().what + " Taking it back failed as well: " +
+                                     undone.error().what + " Try `holdfast lab down`."};
     }
     return built.error();
   }
@@ -274,7 +299,8 @@ Result<std::vector<std::string>> hosts_named(const LabConfig& config, const std:
     const auto comma = std::min(names.find(',', begin), names.size());
     const std::string name = names.substr(begin, comma - begin);
     if (host_index(config, name) == 0) {
-      return Error{Code::not_found, fmt::format("The lab has no host \"{}\"; it has host1 to host{}.", name, config.hosts)};
+      return Error{Code::not_found,
+                   fmt::format("The lab has no host \"{}\"; it has host1 to host{}.", name, config.hosts)};
     }
     hosts.push_back(name);
     begin = comma + 1;
@@ -286,8 +312,10 @@ Result<std::vector<std::string>> hosts_named(const LabConfig& config, const std:
 Status inflict(const LabState& lab, const std::string& host, const Fault& fault) {
   const int index = host_index(lab.config, host);
   switch (fault.kind) {
-    case Fault::Kind::power: return cut_power(lab, host);
-    case Fault::Kind::hang: return cgroup::set_frozen(lab.layout.cgroup(host), true);
+    case Fault::Kind::power:
+      return cut_power(lab, host);
+    case Fault::Kind::hang:
+      return cgroup::set_frozen(lab.layout.cgroup(host), true);
     case Fault::Kind::net:
       for (const auto network : kNetworks) {
         if (fault.target.empty() || fault.target == network) {
@@ -295,9 +323,12 @@ Status inflict(const LabState& lab, const std::string& host, const Fault& fault)
         }
       }
       return {};
-    case Fault::Kind::storage: return fault_storage(lab, host, fault);
-    case Fault::Kind::link: return network::set_rate(lab.layout, index, fault.target, fault.mode);
-    case Fault::Kind::process: return fault_process(lab, host, fault);
+    case Fault::Kind::storage:
+      return fault_storage(lab, host, fault);
+    case Fault::Kind::link:
+      return network::set_rate(lab.layout, index, fault.target, fault.mode);
+    case Fault::Kind::process:
+      return fault_process(lab, host, fault);
   }
   return Error{Code::invalid, "Unknown kind of fault."};
 }
@@ -318,7 +349,8 @@ Status heal(const LabState& lab, const std::string& host) {
 
 Result<int> exec(const LabState& lab, const std::string& host, const std::vector<std::string>& argv) {
   if (host == "net") {
-    return run_attached(argv, Place{.network = Layout::net_file(lab.layout.net_name()), .mounts = {}, .cgroup = {}});
+    return run_attached(
+        argv, Place{.network = Layout::net_file(lab.layout.net_name()), .mounts = {}, .cgroup = {}});
   }
   TRY(hosts_named(lab.config, host));
   const std::string init = lab.layout.init_cgroup(host);

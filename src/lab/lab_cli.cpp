@@ -24,7 +24,7 @@ std::atomic<bool> g_interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler writes it");
 
 void catch_interrupts() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) { g_interrupted = true; };
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
@@ -79,8 +79,10 @@ Status do_up(const Words& words) {
   TRY_ASSIGN(const LabState lab, up(options, progress));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   if (words.output != "json") {
-    fmt::print(stderr, "{}", lab.was_there ? fmt::format("The lab \"{}\" is there already.\n", words.name)
-                                           : fmt::format("The lab \"{}\" is up after {:.1f} s.\n", words.name, took.count()));
+    fmt::print(stderr, "{}",
+               lab.was_there
+                   ? fmt::format("The lab \"{}\" is there already.\n", words.name)
+                   : fmt::format("The lab \"{}\" is up after {:.1f} s.\n", words.name, took.count()));
   }
   show(lab, words.output);
   return {};
@@ -135,7 +137,8 @@ Status do_ls(const Words& words) {
 
 Status do_exec(const Words& words, int& exit_status) {
   TRY_ASSIGN(const LabState lab, list(words.base, words.name));
-  if (words.rest.empty()) return Error{Code::invalid, "Say what to run: `holdfast lab exec host1 -- ip addr`."};
+  if (words.rest.empty())
+    return Error{Code::invalid, "Say what to run: `holdfast lab exec host1 -- ip addr`."};
   TRY_ASSIGN(exit_status, exec(lab, words.host, words.rest));
   return {};
 }
@@ -145,8 +148,8 @@ Status do_guest(const Words& words) {
                fmt::print(stderr, "guest image: {}\n", what);
              }));
   if (words.output == "json") {
-    fmt::print("{{\"kernel\": \"{}\", \"initrd\": \"{}\", \"cmdline\": \"{}\"}}\n", image.kernel, image.initrd,
-               image.cmdline);
+    fmt::print("{{\"kernel\": \"{}\", \"initrd\": \"{}\", \"cmdline\": \"{}\"}}\n", image.kernel,
+               image.initrd, image.cmdline);
   } else {
     fmt::print("{}\n{}\n{}\n", image.kernel, image.initrd, image.cmdline);
   }
@@ -203,8 +206,12 @@ void add_lab_commands(CLI::App& app, int& exit_status) {
   lab->require_subcommand(1);
 
   auto* up_command = add(*lab, words, exit_status, "up", "Make the lab; if it is there, show it", do_up);
-  up_command->add_option("--hosts", words->hosts, "How many")->check(CLI::Range(1, kHostsMax))->capture_default_str();
-  up_command->add_option("--datastores", words->datastores, "Shared ones")->check(CLI::Range(0, 8))->capture_default_str();
+  up_command->add_option("--hosts", words->hosts, "How many")
+      ->check(CLI::Range(1, kHostsMax))
+      ->capture_default_str();
+  up_command->add_option("--datastores", words->datastores, "Shared ones")
+      ->check(CLI::Range(0, 8))
+      ->capture_default_str();
   up_command->add_option("--programs", words->programs, "Folder of holdfastd and holdfast-guard");
   up_command->add_flag("--stand-in", words->stand_in)->group("");
   add_output(up_command, words);
@@ -214,19 +221,24 @@ void add_lab_commands(CLI::App& app, int& exit_status) {
 
   auto* fault = add(*lab, words, exit_status, "fault", "Do to hosts what the world does", do_fault);
   fault->add_option("HOST", words->host, "host2, or host1,host3, or all")->required();
-  fault->add_option("FAULT", words->fault,
-                    "power, hang, net[=NETWORK], storage[=DATASTORE[:apd|pdl]], link=NETWORK:rate=10mbit, "
-                    "process=NAME[:stop]")->required();
+  fault
+      ->add_option("FAULT", words->fault,
+                   "power, hang, net[=NETWORK], storage[=DATASTORE[:apd|pdl]], link=NETWORK:rate=10mbit, "
+                   "process=NAME[:stop]")
+      ->required();
   fault->add_option("--for", words->seconds, "Heal after this time")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}, {"min", 60}}));
-  auto* heal_command = add(*lab, words, exit_status, "heal", "Undo every fault; switch on what is off", do_heal);
+      ->transform(CLI::AsNumberWithUnit(
+          std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}, {"min", 60}}));
+  auto* heal_command =
+      add(*lab, words, exit_status, "heal", "Undo every fault; switch on what is off", do_heal);
   heal_command->add_option("HOST", words->host, "host2, or host1,host3, or all")->capture_default_str();
 
   auto* exec_command = add(*lab, words, exit_status, "exec", "Run a command on a host",
                            [&exit_status](const Words& w) { return do_exec(w, exit_status); });
   exec_command->add_option("HOST", words->host, "A host, or net: the lab's own network")->required();
   exec_command->add_option("COMMAND", words->rest, "After --");
-  add_output(add(*lab, words, exit_status, "guest", "The test guest's kernel and initrd; builds them first", do_guest),
+  add_output(add(*lab, words, exit_status, "guest", "The test guest's kernel and initrd; builds them first",
+                 do_guest),
              words);
   auto* ledger = add(*lab, words, exit_status, "ledger-check", "Check a test guest's disk for stale writes",
                      do_ledger_check);

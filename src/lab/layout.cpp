@@ -28,7 +28,8 @@ std::string to_json(const LabConfig& config) {
 
 Result<LabConfig> config_from_json(const std::string& text) {
   const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object()) return Error{Code::corrupt, "lab.json is not JSON. Remove the lab with `holdfast lab down`."};
+  if (!json.is_object())
+    return Error{Code::corrupt, "lab.json is not JSON. Remove the lab with `holdfast lab down`."};
   try {
     LabConfig config;
     config.name = json.at("name").get<std::string>();
@@ -45,8 +46,10 @@ Result<LabConfig> config_from_json(const std::string& text) {
 
 Status check(const LabConfig& config) {
   if (!is_name(config.name) || config.name == "guest") {
-    return Error{Code::invalid, fmt::format("\"{}\" cannot be a lab's name: use up to 16 small letters, digits and "
-                                            "hyphens, a letter first (\"guest\" is taken).", config.name)};
+    return Error{Code::invalid,
+                 fmt::format("\"{}\" cannot be a lab's name: use up to 16 small letters, digits and "
+                             "hyphens, a letter first (\"guest\" is taken).",
+                             config.name)};
   }
   if (config.hosts < 1 || config.hosts > kHostsMax) {
     return Error{Code::invalid, fmt::format("A lab has 1 to {} hosts, not {}.", kHostsMax, config.hosts)};
@@ -54,8 +57,10 @@ Status check(const LabConfig& config) {
   std::set<std::string> seen = {std::string(kLocalDatastore)};
   for (const auto& datastore : config.datastores) {
     if (!is_name(datastore) || !seen.insert(datastore).second) {
-      return Error{Code::invalid, fmt::format("\"{}\" cannot be a datastore's name: use each name once, up to 16 small "
-                                              "letters, digits and hyphens (\"local\" is there already).", datastore)};
+      return Error{Code::invalid,
+                   fmt::format("\"{}\" cannot be a datastore's name: use each name once, up to 16 small "
+                               "letters, digits and hyphens (\"local\" is there already).",
+                               datastore)};
     }
   }
   return {};
@@ -91,8 +96,9 @@ Result<Layout> layout_of(const std::string& base, const std::string& name) {
   TRY_ASSIGN(std::string mountinfo, read_file("/proc/self/mountinfo"));
   std::string mount = cgroup2_mount(mountinfo);
   if (mount.empty()) {
-    return Error{Code::unsupported, "This machine has no cgroup2 mount. Make one: mkdir -p /sys/fs/cgroup && "
-                                    "mount -t cgroup2 none /sys/fs/cgroup."};
+    return Error{Code::unsupported,
+                 "This machine has no cgroup2 mount. Make one: mkdir -p /sys/fs/cgroup && "
+                 "mount -t cgroup2 none /sys/fs/cgroup."};
   }
   return Layout{.base = base, .name = name, .cgroup2 = std::move(mount)};
 }

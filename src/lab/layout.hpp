@@ -1,14 +1,14 @@
 #pragma once
-// Names, addresses and paths of a lab: pure functions of its name and of the host's number. Nothing here touches the
-// machine. Hosts count from 1: host i is "host<i>", 10.77.0.i on mgmt, 10.77.1.i on motion.
+// Names, addresses and paths of a lab: pure functions of its name and of the host's number. Nothing here
+// touches the machine. Hosts count from 1: host i is "host<i>", 10.77.0.i on mgmt, 10.77.1.i on motion.
 //
-//   <base>/<lab>/lab.json                        what was asked for (LabConfig); all else is read from the machine
-//   <base>/<lab>/hosts/<host>/{etc,var,datastores}   kept over a power cut; `run` there is a link to the next
-//   /run/holdfast-lab/<lab>/<host>/              tmpfs: sockets
-//   /run/holdfast-lab/<lab>/mnt/<datastore>      the mount path, the same on all hosts; empty outside their namespaces
-//   /run/holdfast-lab/<lab>/ns/<host>            holds the host's mount namespace
-//   <cgroup2>/holdfast-lab/<lab>/<host>/{init,services/<name>,vms/<vm>,exec}   everything a power cut ends at once
-//   <cgroup2>/holdfast-lab/<lab>/storage/<host>/<datastore>   the path to an array: outside the host
+//   <base>/<lab>/lab.json                        what was asked for (LabConfig); all else is read from the
+//   machine <base>/<lab>/hosts/<host>/{etc,var,datastores}   kept over a power cut; `run` there is a link to
+//   the next /run/holdfast-lab/<lab>/<host>/              tmpfs: sockets
+//   /run/holdfast-lab/<lab>/mnt/<datastore>      the mount path, the same on all hosts; empty outside their
+//   namespaces /run/holdfast-lab/<lab>/ns/<host>            holds the host's mount namespace
+//   <cgroup2>/holdfast-lab/<lab>/<host>/{init,services/<name>,vms/<vm>,exec}   everything a power cut ends at
+//   once <cgroup2>/holdfast-lab/<lab>/storage/<host>/<datastore>   the path to an array: outside the host
 //   <cgroup2>/holdfast-lab/<lab>/relay
 #include <array>
 #include <string>
@@ -52,13 +52,15 @@ std::string port_name(int index, std::string_view network);
 std::string cgroup2_mount(const std::string& mountinfo);
 
 struct Layout {
-  std::string base;    // /var/lib/holdfast/lab
-  std::string name;    // of the lab
-  std::string cgroup2; // where cgroup2 is mounted
+  std::string base;     // /var/lib/holdfast/lab
+  std::string name;     // of the lab
+  std::string cgroup2;  // where cgroup2 is mounted
 
   std::string dir() const { return base + "/" + name; }
   std::string config_file() const { return dir() + "/lab.json"; }
-  std::string datastore_source(const std::string& datastore) const { return dir() + "/datastores/" + datastore; }
+  std::string datastore_source(const std::string& datastore) const {
+    return dir() + "/datastores/" + datastore;
+  }
   std::string host_dir(const std::string& host) const { return dir() + "/hosts/" + host; }
   std::string log_file(const std::string& host, const std::string& what) const {
     return host_dir(host) + "/var/log/" + what + ".log";

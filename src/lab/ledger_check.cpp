@@ -49,7 +49,8 @@ Slots read_slots(const std::string& disk, std::uint64_t slots, std::vector<std::
     ledger_record record;
     std::memcpy(&record, disk.data() + at, sizeof(record));
     if (ledger_record_ok(&record)) {
-      if (record.seq % slots != slot) problems.push_back(fmt::format("Slot {} holds record {}, which is not its own.", slot, record.seq));
+      if (record.seq % slots != slot)
+        problems.push_back(fmt::format("Slot {} holds record {}, which is not its own.", slot, record.seq));
       found.records[record.seq] = record;
     } else if (disk.compare(at, LEDGER_BLOCK, empty) != 0) {
       found.torn.push_back(slot);
@@ -66,18 +67,21 @@ void check_order(const Slots& found, const ledger_head& head, std::vector<std::s
     first_seq_of.emplace(record.incarnation, record.first_seq);
     const auto nonce = nonce_of.emplace(record.incarnation, record.nonce).first;
     if (nonce->second != record.nonce) {
-      problems.push_back(fmt::format("Record {}: two guests took incarnation {} at once.", seq, record.incarnation));
+      problems.push_back(
+          fmt::format("Record {}: two guests took incarnation {} at once.", seq, record.incarnation));
     }
   }
   for (const auto& [seq, record] : found.records) {
     const auto newer = first_seq_of.upper_bound(record.incarnation);
     if (newer != first_seq_of.end() && seq >= newer->second) {
-      problems.push_back(fmt::format("Stale write: record {} is of incarnation {}, but incarnation {} had begun at {}.",
-                                     seq, record.incarnation, newer->first, newer->second));
+      problems.push_back(
+          fmt::format("Stale write: record {} is of incarnation {}, but incarnation {} had begun at {}.", seq,
+                      record.incarnation, newer->first, newer->second));
     }
     if (record.incarnation > head.incarnation) {
-      problems.push_back(fmt::format("Record {} is of incarnation {}, but the head says {}: the head was overwritten.", seq,
-                                     record.incarnation, head.incarnation));
+      problems.push_back(
+          fmt::format("Record {} is of incarnation {}, but the head says {}: the head was overwritten.", seq,
+                      record.incarnation, head.incarnation));
     }
   }
 }
@@ -93,7 +97,8 @@ void check_holes(const Slots& found, const ledger_head& head, std::vector<std::s
     if (slot != next_slot) problems.push_back(fmt::format("Slot {} is damaged.", slot));
   }
   if (last + 1 < head.first_seq) {
-    problems.push_back(fmt::format("Lost write: the last boot saw record {}, the last one now is {}.", head.first_seq - 1, last));
+    problems.push_back(fmt::format("Lost write: the last boot saw record {}, the last one now is {}.",
+                                   head.first_seq - 1, last));
   }
 }
 
@@ -114,7 +119,8 @@ Result<std::string> raw_front(const std::string& image) {
 Result<LedgerReport> check_ledger_blocks(const std::string& disk) {
   ledger_head head{};
   if (disk.size() >= LEDGER_BLOCK) std::memcpy(&head, disk.data(), sizeof(head));
-  if (!ledger_head_ok(&head)) return Error{Code::corrupt, "There is no ledger on this disk: did its guest run with hf.ledger=1?"};
+  if (!ledger_head_ok(&head))
+    return Error{Code::corrupt, "There is no ledger on this disk: did its guest run with hf.ledger=1?"};
   LedgerReport report;
   const Slots found = read_slots(disk, head.slots, report.problems);
   report.incarnation = head.incarnation;
@@ -123,7 +129,8 @@ Result<LedgerReport> check_ledger_blocks(const std::string& disk) {
   check_order(found, head, report.problems);
   check_holes(found, head, report.problems);
   if (head.violations > 0) {
-    report.problems.push_back(fmt::format("The guest itself found {} stale or lost writes while it ran.", head.violations));
+    report.problems.push_back(
+        fmt::format("The guest itself found {} stale or lost writes while it ran.", head.violations));
   }
   return report;
 }

@@ -26,7 +26,8 @@ std::string switch_commands() {
   for (const auto network : kNetworks) {
     text += fmt::format("link add {0} type bridge forward_delay 0 stp_state 0\nlink set {0} up\n", network);
   }
-  text += "addr add 10.77.0.254/24 dev mgmt\naddr add 10.77.1.254/24 dev motion\naddr add 10.78.0.1/16 dev vm\n";
+  text +=
+      "addr add 10.77.0.254/24 dev mgmt\naddr add 10.77.1.254/24 dev motion\naddr add 10.78.0.1/16 dev vm\n";
   return text;
 }
 
@@ -42,12 +43,13 @@ std::string link_commands(const Layout& layout, int index) {
 }
 
 std::string host_commands(int index) {
-  return fmt::format("link set lo up\n"
-                     "addr add {}/24 dev mgmt0\nlink set mgmt0 up\n"
-                     "addr add {}/24 dev motion0\nlink set motion0 up\n"
-                     "link add vmbr0 type bridge forward_delay 0 stp_state 0\n"
-                     "link set uplink0 master vmbr0 up\nlink set vmbr0 up\n",
-                     mgmt_address(index), motion_address(index));
+  return fmt::format(
+      "link set lo up\n"
+      "addr add {}/24 dev mgmt0\nlink set mgmt0 up\n"
+      "addr add {}/24 dev motion0\nlink set motion0 up\n"
+      "link add vmbr0 type bridge forward_delay 0 stp_state 0\n"
+      "link set uplink0 master vmbr0 up\nlink set vmbr0 up\n",
+      mgmt_address(index), motion_address(index));
 }
 
 }  // namespace
@@ -68,7 +70,8 @@ Status remove(const Layout& layout) {
   const std::string prefix = "hf-" + layout.name + "-";
   for (const auto& name : names_in("/run/netns")) {
     const std::string rest = name.starts_with(prefix) ? name.substr(prefix.size()) : "";
-    const bool ours = rest == "net" || (rest.starts_with("host") && rest.find_first_not_of("0123456789", 4) == rest.npos);
+    const bool ours =
+        rest == "net" || (rest.starts_with("host") && rest.find_first_not_of("0123456789", 4) == rest.npos);
     if (ours) TRY(run({"ip", "netns", "delete", name}));
   }
   return {};
@@ -92,7 +95,8 @@ Result<std::map<std::string, Port>> ports(const Layout& layout) {
 }
 
 Status set_port(const Layout& layout, int index, std::string_view network, bool up) {
-  return batch(layout.net_name(), fmt::format("link set {} {}\n", port_name(index, network), up ? "up" : "down"));
+  return batch(layout.net_name(),
+               fmt::format("link set {} {}\n", port_name(index, network), up ? "up" : "down"));
 }
 
 Status set_rate(const Layout& layout, int index, std::string_view network, const std::string& rate) {
@@ -104,8 +108,8 @@ Status set_rate(const Layout& layout, int index, std::string_view network, const
       [[maybe_unused]] auto removed = run({"tc", "-n", net, "qdisc", "del", "dev", interface, "root"});
       continue;
     }
-    TRY(run({"tc", "-n", net, "qdisc", "replace", "dev", interface, "root", "tbf", "rate", rate, "burst", "128kb",
-             "latency", "200ms"}));
+    TRY(run({"tc", "-n", net, "qdisc", "replace", "dev", interface, "root", "tbf", "rate", rate, "burst",
+             "128kb", "latency", "200ms"}));
   }
   return {};
 }

@@ -1,6 +1,7 @@
 #pragma once
-// The lab's networks: one namespace with a bridge per network, one namespace per host, links between them. All of it is
-// made with ip(8) and tc(8), inside these namespaces only: the machine's own network is not touched. Calls block.
+// The lab's networks: one namespace with a bridge per network, one namespace per host, links between them.
+// All of it is made with ip(8) and tc(8), inside these namespaces only: the machine's own network is not
+// touched. Calls block.
 #include <map>
 #include <string>
 #include <string_view>

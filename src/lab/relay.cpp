@@ -55,7 +55,8 @@ void pump(const Fd& from, const Fd& to) {
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) break;
     for (ssize_t sent = 0; sent < count;) {
-      const ssize_t more = ::send(to.get(), part.data() + sent, static_cast<std::size_t>(count - sent), MSG_NOSIGNAL);
+      const ssize_t more =
+          ::send(to.get(), part.data() + sent, static_cast<std::size_t>(count - sent), MSG_NOSIGNAL);
       if (more <= 0) {
         ::shutdown(from.get(), SHUT_RD);
         ::shutdown(to.get(), SHUT_RDWR);
@@ -89,13 +90,16 @@ void accept_for_host(const Layout& layout, int index, int listener) {
   const std::string path = Layout::net_file(layout.net_name(host_name(index)));
   const Fd space(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!space || ::setns(space.get(), CLONE_NEWNET) != 0) {
-    log(Level::error, "relay without a host", {{"host", host_name(index)}, {"why", from_errno(path, errno).what}});
+    log(Level::error, "relay without a host",
+        {{"host", host_name(index)}, {"why", from_errno(path, errno).what}});
     return;
   }
   for (;;) {
     Fd near(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
     if (near) {
-      std::thread([near = std::move(near), index]() mutable { serve(std::move(near), mgmt_address(index)); }).detach();
+      std::thread([near = std::move(near), index]() mutable {
+        serve(std::move(near), mgmt_address(index));
+      }).detach();
     } else if (errno == EMFILE || errno == ENFILE) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));  // until a connection ends
     }

@@ -10,9 +10,12 @@ namespace {
 
 const char* name_of(HostState::Power power) {
   switch (power) {
-    case HostState::Power::on: return "on";
-    case HostState::Power::off: return "off";
-    case HostState::Power::hung: return "hung";
+    case HostState::Power::on:
+      return "on";
+    case HostState::Power::off:
+      return "off";
+    case HostState::Power::hung:
+      return "hung";
   }
   return "";
 }
@@ -38,7 +41,9 @@ std::string services_of(const HostState& host) {
   std::string text;
   for (const auto& service : host.services) {
     text += fmt::format("{}{}", text.empty() ? "" : " ", service.name);
-    text += service.pids.empty() ? "(-)" : fmt::format("({}{})", service.pids.front(), service.stopped ? ", stopped" : "");
+    text += service.pids.empty()
+                ? "(-)"
+                : fmt::format("({}{})", service.pids.front(), service.stopped ? ", stopped" : "");
   }
   return text;
 }
@@ -72,8 +77,8 @@ std::string to_json(const LabState& lab) {
 }
 
 std::string to_table(const LabState& lab) {
-  std::string text = fmt::format("{:<8} {:<12} {:<12} {:<15} {:<32} {}\n", "HOST", "MGMT", "MOTION", "API", "STATE",
-                                 "SERVICES");
+  std::string text = fmt::format("{:<8} {:<12} {:<12} {:<15} {:<32} {}\n", "HOST", "MGMT", "MOTION", "API",
+                                 "STATE", "SERVICES");
   for (const auto& host : lab.hosts) {
     text += fmt::format("{:<8} {:<12} {:<12} {:<15} {:<32} {}\n", host.name, host.mgmt, host.motion,
                         fmt::format("127.0.0.1:{}", host.api_port), state_of(host), services_of(host));

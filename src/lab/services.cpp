@@ -10,22 +10,42 @@ namespace {
 Service etcd(const Layout& layout, const LabConfig& config, int index) {
   std::string members;
   for (int member = 1; member <= config.hosts; ++member) {
-    members += fmt::format("{}{}=http://{}:2380", member > 1 ? "," : "", host_name(member), mgmt_address(member));
+    members +=
+        fmt::format("{}{}=http://{}:2380", member > 1 ? "," : "", host_name(member), mgmt_address(member));
   }
   const std::string address = mgmt_address(index);
   return Service{.name = "etcd",
-                 .argv = {"etcd", "--name", host_name(index),
-                          "--data-dir", layout.host_dir(host_name(index)) + "/var/etcd",
-                          "--listen-client-urls", fmt::format("http://{}:2379", address),
-                          "--advertise-client-urls", fmt::format("http://{}:2379", address),
-                          "--listen-peer-urls", fmt::format("http://{}:2380", address),
-                          "--initial-advertise-peer-urls", fmt::format("http://{}:2380", address),
-                          "--initial-cluster", members,
-                          "--initial-cluster-state", "new",
-                          "--initial-cluster-token", "hf-" + config.name,
-                          "--heartbeat-interval", "100", "--election-timeout", "1000",
-                          "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "10m",
-                          "--logger", "zap", "--log-level", "warn"},
+                 .argv = {"etcd",
+                          "--name",
+                          host_name(index),
+                          "--data-dir",
+                          layout.host_dir(host_name(index)) + "/var/etcd",
+                          "--listen-client-urls",
+                          fmt::format("http://{}:2379", address),
+                          "--advertise-client-urls",
+                          fmt::format("http://{}:2379", address),
+                          "--listen-peer-urls",
+                          fmt::format("http://{}:2380", address),
+                          "--initial-advertise-peer-urls",
+                          fmt::format("http://{}:2380", address),
+                          "--initial-cluster",
+                          members,
+                          "--initial-cluster-state",
+                          "new",
+                          "--initial-cluster-token",
+                          "hf-" + config.name,
+                          "--heartbeat-interval",
+                          "100",
+                          "--election-timeout",
+                          "1000",
+                          "--auto-compaction-mode",
+                          "periodic",
+                          "--auto-compaction-retention",
+                          "10m",
+                          "--logger",
+                          "zap",
+                          "--log-level",
+                          "warn"},
                  .environment = {},
                  .nice = -10};
 }
@@ -49,11 +69,12 @@ std::vector<Service> services_of(const Layout& layout, const LabConfig& config, 
                                  const std::string& program_dir) {
   const auto variables = environment(layout, index);
   if (config.services == ServiceSet::stand_in) {
-    return {Service{.name = "etcd", .argv = {"sleep", "1000000"}, .environment = variables, .nice = -10},
-            Service{.name = "holdfastd",
-                    .argv = {"busybox", "httpd", "-f", "-p", fmt::format("{}:{}", mgmt_address(index), kApiPort), "-h",
-                             layout.host_dir(host_name(index)) + "/etc"},
-                    .environment = variables}};
+    return {
+        Service{.name = "etcd", .argv = {"sleep", "1000000"}, .environment = variables, .nice = -10},
+        Service{.name = "holdfastd",
+                .argv = {"busybox", "httpd", "-f", "-p", fmt::format("{}:{}", mgmt_address(index), kApiPort),
+                         "-h", layout.host_dir(host_name(index)) + "/etc"},
+                .environment = variables}};
   }
   const std::string config_file = layout.host_dir(host_name(index)) + "/etc/holdfast.toml";
   return {etcd(layout, config, index),
@@ -70,7 +91,8 @@ std::string to_json(const std::vector<Service>& services) {
   for (const auto& service : services) {
     nlohmann::json variables = nlohmann::json::object();
     for (const auto& [key, value] : service.environment) variables[key] = value;
-    list.push_back({{"name", service.name}, {"argv", service.argv}, {"environment", variables}, {"nice", service.nice}});
+    list.push_back(
+        {{"name", service.name}, {"argv", service.argv}, {"environment", variables}, {"nice", service.nice}});
   }
   return list.dump(2) + "\n";
 }
@@ -87,7 +109,8 @@ Result<std::vector<Service>> services_from_json(const std::string& text) {
       for (const auto& [key, value] : entry.at("environment").items()) {
         service.environment.emplace_back(key, value.get<std::string>());
       }
-      if (service.name.empty() || service.argv.empty()) return Error{Code::corrupt, "A service without a command."};
+      if (service.name.empty() || service.argv.empty())
+        return Error{Code::corrupt, "A service without a command."};
       services.push_back(std::move(service));
     }
   } catch (const nlohmann::json::exception& error) {

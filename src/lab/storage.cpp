@@ -29,8 +29,8 @@ Status mount_at(const char* source, const std::string& target, const char* type,
   return from_errno("Cannot mount " + target, errno);
 }
 
-// /sys shows the network devices of the namespace it was mounted in; only that part is replaced, since the cgroups are
-// mounted below /sys as well.
+// /sys shows the network devices of the namespace it was mounted in; only that part is replaced, since the
+// cgroups are mounted below /sys as well.
 Status show_own_network_devices(const std::string& scratch) {
   TRY(mount_at("sysfs", scratch, "sysfs", MS_RDONLY));
   for (const std::string part : {"/class/net", "/devices/virtual/net"}) {
@@ -104,7 +104,8 @@ Status build_host(const Layout& layout, const std::string& host) {
   if (pid < 0) return from_errno("Cannot fork", errno);
   if (pid == 0) {
     held_writer.reset(-1);
-    Status done = enter(Place{.network = Layout::net_file(layout.net_name(host)), .mounts = {}, .cgroup = {}});
+    Status done =
+        enter(Place{.network = Layout::net_file(layout.net_name(host)), .mounts = {}, .cgroup = {}});
     if (done) done = make_namespace(layout, host);
     const std::string text = done ? "" : done.error().what;
     [[maybe_unused]] auto written = ::write(made_writer.get(), text.data(), text.size());
@@ -168,8 +169,8 @@ Status mount(const Layout& layout, const std::string& host, const std::string& d
     if (is_mounted(pid, target)) return {};
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  return Error{Code::failed, fmt::format("bindfs did not mount {} on {}. Its words are in {}.", datastore, host,
-                                         layout.log_file(host, "datastore-" + datastore))};
+  return Error{Code::failed, fmt::format("bindfs did not mount {} on {}. Its words are in {}.", datastore,
+                                         host, layout.log_file(host, "datastore-" + datastore))};
 }
 
 Status set_apd(const Layout& layout, const std::string& host, const std::string& datastore) {

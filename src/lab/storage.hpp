@@ -1,10 +1,11 @@
 #pragma once
-// The hosts' storage: each host's mount namespace and, in it, a bindfs per shared datastore (the path to the array).
+// The hosts' storage: each host's mount namespace and, in it, a bindfs per shared datastore (the path to the
+// array).
 //
-// bindfs, not a bind mount, because a FUSE server can fail as an array's path does: frozen, its I/O hangs (APD); killed,
-// its I/O gets ENOTCONN (PDL). It works uncached: O_DIRECT and O_SYNC reach the folder, another host's write is seen by
-// the next read. Its processes are outside the host's cgroup: an array does not hang with its client; a power cut ends
-// them, as it ends the host's side of the path. Calls block.
+// bindfs, not a bind mount, because a FUSE server can fail as an array's path does: frozen, its I/O hangs
+// (APD); killed, its I/O gets ENOTCONN (PDL). It works uncached: O_DIRECT and O_SYNC reach the folder,
+// another host's write is seen by the next read. Its processes are outside the host's cgroup: an array does
+// not hang with its client; a power cut ends them, as it ends the host's side of the path. Calls block.
 #include <string>
 
 #include "base/result.hpp"

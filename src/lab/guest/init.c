@@ -1,5 +1,5 @@
-/* init of the test guest: mounts, modules, services, power button. Everything in one process start, because under
- * emulation each exec costs. */
+/* init of the test guest: mounts, modules, services, power button. Everything in one process start, because
+ * under emulation each exec costs. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -23,21 +23,21 @@
 #define BUTTONS_MAX 4
 static char g_cmdline[4096];
 
-const char *option(const char *name, const char *missing) {
+const char* option(const char* name, const char* missing) {
   static char values[8][256];
   static unsigned next;
   const size_t length = strlen(name);
-  for (const char *at = g_cmdline; (at = strstr(at, name)) != NULL; at += length) {
+  for (const char* at = g_cmdline; (at = strstr(at, name)) != NULL; at += length) {
     const int starts = at == g_cmdline || at[-1] == ' ';
     if (!starts || at[length] != '=') continue;
-    char *value = values[next++ % 8];
+    char* value = values[next++ % 8];
     snprintf(value, sizeof(values[0]), "%.*s", (int)strcspn(at + length + 1, " \n"), at + length + 1);
     return value;
   }
   return missing;
 }
 
-void say(const char *format, ...) {
+void say(const char* format, ...) {
   char line[256];
   va_list words;
   va_start(words, format);
@@ -68,7 +68,7 @@ static void mount_all(void) {
 
 /* /modules/order: one file name a line, dependencies first. */
 static void load_modules(void) {
-  FILE *order = fopen("/modules/order", "r");
+  FILE* order = fopen("/modules/order", "r");
   if (order == NULL) return;
   char name[128];
   while (fscanf(order, "%127s", name) == 1) {
@@ -90,26 +90,28 @@ static pid_t start(void (*work)(void)) {
   _exit(1);
 }
 
-static void httpd(void) { execl("/busybox", "busybox", "httpd", "-f", "-p", "80", "-h", "/www", (char *)NULL); }
+static void httpd(void) {
+  execl("/busybox", "busybox", "httpd", "-f", "-p", "80", "-h", "/www", (char*)NULL);
+}
 static void ledger(void) { ledger_run((unsigned)atoi(option("hf.rate", "20"))); }
 static void shell(void) {
   setsid();
   setenv("PATH", "/bin", 1);
-  execl("/busybox", "busybox", "cttyhack", "/busybox", "sh", (char *)NULL);
+  execl("/busybox", "busybox", "cttyhack", "/busybox", "sh", (char*)NULL);
 }
 
 static void write_page(uint64_t incarnation) {
-  FILE *page = fopen("/www/index.html", "w");
+  FILE* page = fopen("/www/index.html", "w");
   if (page == NULL) return;
   fprintf(page, "name=%s\nincarnation=%llu\n", option("hf.name", "guest"), (unsigned long long)incarnation);
   fclose(page);
 }
 
-static int open_buttons(struct pollfd *buttons) {
+static int open_buttons(struct pollfd* buttons) {
   int count = 0;
-  DIR *folder = opendir("/dev/input");
+  DIR* folder = opendir("/dev/input");
   if (folder == NULL) return 0;
-  for (struct dirent *entry; count < BUTTONS_MAX && (entry = readdir(folder)) != NULL;) {
+  for (struct dirent* entry; count < BUTTONS_MAX && (entry = readdir(folder)) != NULL;) {
     if (strncmp(entry->d_name, "event", 5) != 0) continue;
     char path[300];
     snprintf(path, sizeof(path), "/dev/input/%s", entry->d_name);
@@ -157,7 +159,7 @@ int main(void) {
     incarnation = ledger_open("/dev/vda");
     if (incarnation == 0) say("guest: no usable disk for the ledger");
   }
-  const char *address = option("hf.ip", "");
+  const char* address = option("hf.ip", "");
   if (address[0] != 0 && network_up(address, option("hf.gw", "")) != 0) say("guest: no network");
   write_page(incarnation);
   if (address[0] != 0) start(echo_run);

@@ -1,5 +1,5 @@
-/* The guest's side of the ledger (ledger_format.h): one record at a time, each read back before it is written, each on the
- * disk before the next. */
+/* The guest's side of the ledger (ledger_format.h): one record at a time, each read back before it is
+ * written, each on the disk before the next. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,8 @@ static void pause_ms(long ms) {
   nanosleep(&time, NULL);
 }
 
-/* A path to storage may be gone for a while: the same block again is safe, whether or not the first one arrived. */
+/* A path to storage may be gone for a while: the same block again is safe, whether or not the first one
+ * arrived. */
 static void write_block(uint64_t block) {
   while (pwrite(g_disk, g_block, LEDGER_BLOCK, (off_t)(block * LEDGER_BLOCK)) != (ssize_t)LEDGER_BLOCK) {
     say("ledger: write failed: %s", strerror(errno));
@@ -35,7 +36,7 @@ static void write_block(uint64_t block) {
   }
 }
 
-static void read_blocks(void *into, uint64_t block, uint64_t count) {
+static void read_blocks(void* into, uint64_t block, uint64_t count) {
   const size_t bytes = count * LEDGER_BLOCK;
   while (pread(g_disk, into, bytes, (off_t)(block * LEDGER_BLOCK)) != (ssize_t)bytes) {
     say("ledger: read failed: %s", strerror(errno));
@@ -50,7 +51,7 @@ static void write_head(void) {
   write_block(0);
 }
 
-static void violation(const char *what, uint64_t incarnation, uint64_t seq) {
+static void violation(const char* what, uint64_t incarnation, uint64_t seq) {
   say("%s: incarnation %llu sequence %llu on the disk, mine is %llu", what, (unsigned long long)incarnation,
       (unsigned long long)seq, (unsigned long long)g_head.incarnation);
 }
@@ -78,8 +79,9 @@ static uint64_t scan(void) {
   return largest;
 }
 
-uint64_t ledger_open(const char *device) {
-  for (int tries = 0; tries < 500 && (g_disk = open(device, O_RDWR | O_DIRECT | O_SYNC | O_CLOEXEC)) < 0; ++tries) {
+uint64_t ledger_open(const char* device) {
+  for (int tries = 0; tries < 500 && (g_disk = open(device, O_RDWR | O_DIRECT | O_SYNC | O_CLOEXEC)) < 0;
+       ++tries) {
     pause_ms(10); /* until the disk is found */
   }
   uint64_t bytes = 0;
@@ -102,7 +104,8 @@ uint64_t ledger_open(const char *device) {
   return g_head.incarnation;
 }
 
-/* What stands where the next record goes: nothing, or the record one round earlier; or the torn end of an earlier boot. */
+/* What stands where the next record goes: nothing, or the record one round earlier; or the torn end of an
+ * earlier boot. */
 static void look_before_writing(uint64_t seq) {
   struct ledger_record found;
   read_blocks(g_block, 1 + seq % g_head.slots, 1);
@@ -129,9 +132,10 @@ static void look_at_head(void) {
 }
 
 static void publish(uint64_t seq) {
-  FILE *page = fopen("/www/ledger.new", "w");
+  FILE* page = fopen("/www/ledger.new", "w");
   if (page == NULL) return;
-  fprintf(page, "incarnation=%llu sequence=%llu\n", (unsigned long long)g_head.incarnation, (unsigned long long)seq);
+  fprintf(page, "incarnation=%llu sequence=%llu\n", (unsigned long long)g_head.incarnation,
+          (unsigned long long)seq);
   fclose(page);
   rename("/www/ledger.new", "/www/ledger.txt");
 }

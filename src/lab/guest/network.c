@@ -17,12 +17,12 @@
 #define CLIENTS_MAX 64
 #define ECHO_PORT 7
 
-static void set_address(struct sockaddr *where, in_addr_t address) {
+static void set_address(struct sockaddr* where, in_addr_t address) {
   struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = address};
   memcpy(where, &in, sizeof(*where));
 }
 
-static int interface_up(int control, const char *name) {
+static int interface_up(int control, const char* name) {
   struct ifreq request = {0};
   snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
   request.ifr_flags = IFF_UP | IFF_RUNNING;
@@ -36,10 +36,10 @@ static void announce_on_up(void) {
   close(file);
 }
 
-int network_up(const char *address_and_bits, const char *gateway) {
+int network_up(const char* address_and_bits, const char* gateway) {
   char address[64];
   snprintf(address, sizeof(address), "%s", address_and_bits);
-  char *slash = strchr(address, '/');
+  char* slash = strchr(address, '/');
   const int bits = slash != NULL ? atoi(slash + 1) : 24;
   if (slash != NULL) *slash = 0;
   if (bits < 1 || bits > 32) return -1;
@@ -69,7 +69,7 @@ static int bound_socket(int type) {
   const int yes = 1;
   setsockopt(file, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
   const struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(ECHO_PORT)};
-  if (bind(file, (const struct sockaddr *)&any, sizeof(any)) != 0) say("guest: port 7 is taken");
+  if (bind(file, (const struct sockaddr*)&any, sizeof(any)) != 0) say("guest: port 7 is taken");
   return file;
 }
 
@@ -77,8 +77,8 @@ static void echo_datagram(int file) {
   static char part[65536];
   struct sockaddr_in from;
   socklen_t length = sizeof(from);
-  const ssize_t count = recvfrom(file, part, sizeof(part), 0, (struct sockaddr *)&from, &length);
-  if (count >= 0 && sendto(file, part, (size_t)count, 0, (struct sockaddr *)&from, length) < 0) return;
+  const ssize_t count = recvfrom(file, part, sizeof(part), 0, (struct sockaddr*)&from, &length);
+  if (count >= 0 && sendto(file, part, (size_t)count, 0, (struct sockaddr*)&from, length) < 0) return;
 }
 
 /* 0: the client is gone. */
