@@ -355,6 +355,8 @@ TEST_F(ResolveTest, everything_gets_its_path) {
   EXPECT_TRUE(made->context.disks[1].cdrom && made->context.disks[1].read_only);
   EXPECT_EQ(made->context.disks[1].format, vm::DiskFormat::raw);
   EXPECT_EQ(made->context.disks[2].path, folder_.path + "/main/vm-1/seed.iso");
+  EXPECT_EQ(made->context.disks[2].name, vm::kSeedName);
+  EXPECT_TRUE(made->context.disks[2].read_only && !made->context.disks[2].cdrom);
   EXPECT_EQ(made->context.kernel, folder_.path + "/iso/linux/debian.iso");
   EXPECT_EQ(made->context.initrd, "");
   EXPECT_EQ(*process::read_small_file(made->context.firmware_vars), "content of template.fd");
@@ -384,15 +386,6 @@ TEST_F(ResolveTest, reference_cannot_leave_its_datastore) {
     request_.spec.cdroms = {{"setup", image}};
     EXPECT_EQ(resolve(request_, firmware_).code(), Code::invalid) << image;
   }
-}
-
-TEST(Uuid, is_stable_well_formed_and_its_own) {
-  const std::string uuid = uuid_of(VmId("vm-1f3a9c0e"));
-  EXPECT_EQ(uuid, uuid_of(VmId("vm-1f3a9c0e")));
-  EXPECT_NE(uuid, uuid_of(VmId("vm-1f3a9c0f")));
-  ASSERT_EQ(uuid.size(), 36U);
-  EXPECT_EQ(uuid[14], '8');
-  EXPECT_NE(std::string("89ab").find(uuid[19]), std::string::npos);
 }
 
 }  // namespace

@@ -101,7 +101,6 @@ struct QemuHypervisor::Machine {
 
 QemuHypervisor::QemuHypervisor(QemuOptions options)
     : options_(std::move(options)), wake_(::eventfd(0, EFD_CLOEXEC)) {
-  ENSURE(options_.command, "QemuHypervisor needs a function that makes the command line");
   ENSURE(wake_, "the kernel gives an eventfd");
 }
 

@@ -18,7 +18,6 @@ namespace hf::qemu {
 
 class QemuHypervisor final : public Hypervisor {
  public:
-  // REQUIRES: options.command is set
   explicit QemuHypervisor(QemuOptions options);
   ~QemuHypervisor() override;
 

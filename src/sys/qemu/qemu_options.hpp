@@ -30,8 +30,9 @@ struct QemuOptions {
   std::string memory_tracker;  // process::memory_tracker()
   std::size_t log_bytes_max = 8 << 20;
   Duration launch_limit = 10s;
-  // The command line; required. vm::qemu_command, except in tests.
-  std::function<Result<std::vector<std::string>>(const vm::VmSpec&, const vm::LaunchContext&)> command;
+  // The command line; another one only in tests.
+  std::function<Result<std::vector<std::string>>(const vm::VmSpec&, const vm::LaunchContext&)> command =
+      vm::qemu_command;
 
   RunDir dir_of(const VmId& vm) const { return {run_dir + "/vms/" + vm.text}; }
   process::Cgroup cgroup_of(const VmId& vm) const { return process::Cgroup(cgroup_root + "/vms/" + vm.text); }

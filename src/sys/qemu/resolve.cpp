@@ -4,12 +4,11 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 
+#include "core/vm/identity.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/process/unique_fd.hpp"
-#include "sys/qemu/digest.hpp"
 
 namespace hf::qemu {
 namespace {
@@ -32,6 +31,11 @@ Status must_exist(const std::string& path, const std::string& what) {
 // O_DIRECT is refused by some file systems, and only opening tells.
 bool takes_direct_io(const std::string& path) {
   return static_cast<bool>(process::UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC)));
+}
+
+bool is_block_device(const std::string& path) {
+  struct stat status{};
+  return ::stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
 }
 
 vm::DiskFormat format_by_name(const std::string& path) {
@@ -61,7 +65,7 @@ class Resolver {
 
   Result<Resolved> run() {
     made_.context.vm_id = request_.vm.text;
-    made_.context.uuid = uuid_of(request_.vm);
+    made_.context.uuid = vm::uuid_of(request_.vm);
     for (const auto& disk : request_.spec.disks) TRY(add_disk(disk));
     for (const auto& cdrom : request_.spec.cdroms) TRY(add_cdrom(cdrom));
     if (request_.spec.cloud_init) TRY(add_seed());
@@ -82,7 +86,11 @@ class Resolver {
     TRY_ASSIGN(std::string path, folder(disk.datastore));
     path += "/" + disk.name + extension(disk.format);
     TRY(must_exist(path, "The disk \"" + disk.name + "\""));
-    made_.context.disks.push_back({disk.name, path, disk.format, takes_direct_io(path), false, false});
+    made_.context.disks.push_back({.name = disk.name,
+                                   .path = path,
+                                   .format = disk.format,
+                                   .direct_io = takes_direct_io(path),
+                                   .block_device = is_block_device(path)});
     made_.owned_files.push_back(path);
     return {};
   }
@@ -90,8 +98,13 @@ class Resolver {
   Status add_cdrom(const vm::Cdrom& cdrom) {
     TRY_ASSIGN(const std::string path, resolve_reference(request_, cdrom.image));
     TRY(must_exist(path, "The image of CD-ROM \"" + cdrom.name + "\""));
-    made_.context.disks.push_back(
-        {cdrom.name, path, format_by_name(path), takes_direct_io(path), true, true});
+    made_.context.disks.push_back({.name = cdrom.name,
+                                   .path = path,
+                                   .format = format_by_name(path),
+                                   .direct_io = takes_direct_io(path),
+                                   .read_only = true,
+                                   .cdrom = true,
+                                   .block_device = is_block_device(path)});
     return {};
   }
 
@@ -99,7 +112,11 @@ class Resolver {
     TRY_ASSIGN(const std::string path, folder(""));
     const std::string seed = path + "/seed.iso";
     TRY(must_exist(seed, "The cloud-init seed"));
-    made_.context.disks.push_back({"seed", seed, vm::DiskFormat::raw, takes_direct_io(seed), true, true});
+    made_.context.disks.push_back({.name = std::string(vm::kSeedName),
+                                   .path = seed,
+                                   .format = vm::DiskFormat::raw,
+                                   .direct_io = takes_direct_io(seed),
+                                   .read_only = true});
     made_.owned_files.push_back(seed);
     return {};
   }
@@ -122,6 +139,7 @@ class Resolver {
       TRY_ASSIGN(const std::string fresh, process::read_small_file(firmware_.vars, kFirmwareMax));
       TRY(process::replace_file(made_.context.firmware_vars, fresh, 0600));
     }
+    made_.context.firmware_direct_io = takes_direct_io(made_.context.firmware_vars);
     made_.owned_files.push_back(made_.context.firmware_vars);
     return {};
   }
@@ -132,17 +150,6 @@ class Resolver {
 };
 
 }  // namespace
-
-std::string uuid_of(const VmId& vm) {
-  // Version 8 (RFC 9562): 122 bits of our own making.
-  const std::uint64_t high = (fnv1a(vm.text) & ~0xf000ULL) | 0x8000ULL;
-  const std::uint64_t low = (fnv1a(vm.text, kFnvBasis ^ high) >> 2) | (1ULL << 63);
-  char text[37];
-  std::snprintf(text, sizeof text, "%08x-%04x-%04x-%04x-%012llx", static_cast<unsigned>(high >> 32),
-                static_cast<unsigned>(high >> 16 & 0xffff), static_cast<unsigned>(high & 0xffff),
-                static_cast<unsigned>(low >> 48), static_cast<unsigned long long>(low & 0xffffffffffffULL));
-  return text;
-}
 
 Result<Resolved> resolve(const LaunchRequest& request, const Firmware& firmware) {
   return Resolver(request, firmware).run();

@@ -22,7 +22,4 @@ struct Resolved {
 // Code::not_found with the name of what is missing; Code::invalid for a reference that leaves its datastore.
 Result<Resolved> resolve(const LaunchRequest& request, const Firmware& firmware);
 
-// A UUID that depends on the id alone.
-std::string uuid_of(const VmId& vm);
-
 }  // namespace hf::qemu

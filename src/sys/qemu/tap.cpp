@@ -9,14 +9,22 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 
 #include "base/ensure.hpp"
-#include "sys/qemu/digest.hpp"
 
 namespace hf::qemu {
 namespace {
+
+// FNV-1a, 64 bits.
+std::uint64_t digest(std::string_view text) {
+  std::uint64_t sum = 0xcbf29ce484222325ULL;
+  for (const char letter : text) sum = (sum ^ static_cast<unsigned char>(letter)) * 0x100000001b3ULL;
+  return sum;
+}
 
 ifreq request_for(const std::string& device) {
   ifreq request{};
@@ -65,8 +73,9 @@ Status bring_up(int control, const TapRequest& tap) {
 std::string tap_name(const VmId& vm, std::size_t index) {
   ENSURE(index < 100, "a VM's NICs are numbered with two digits");
   char name[16];
-  const auto digest = static_cast<unsigned long long>(fnv1a(vm.text) & 0xffffffffffULL);
-  std::snprintf(name, sizeof name, "hf%010llx-%u", digest, static_cast<unsigned>(index % 100));
+  std::snprintf(name, sizeof name, "hf%010llx-%u",
+                static_cast<unsigned long long>(digest(vm.text) & 0xffffffffffULL),
+                static_cast<unsigned>(index % 100));
   return name;
 }
 
