@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
@@ -27,7 +28,10 @@ std::vector<std::string> options_of(const CLI::App& app) {
 void collect(const CLI::App& app, const std::string& path, const std::vector<std::string>& global,
              std::vector<Words>& out) {
   Words words{path, {}, options_of(app)};
-  words.options.insert(words.options.end(), global.begin(), global.end());
+  for (const auto& option : global) {
+    if (std::find(words.options.begin(), words.options.end(), option) == words.options.end())
+      words.options.push_back(option);
+  }
   const auto subcommands = app.get_subcommands([](const CLI::App*) { return true; });
   for (const auto* sub : subcommands) words.commands.emplace_back(sub->get_name(), sub->get_description());
   out.push_back(std::move(words));
