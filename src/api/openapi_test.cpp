@@ -160,7 +160,9 @@ TEST_F(OpenApi, hostile_requests_are_refused_politely) {
     for (const auto& body : bodies) {
       const Response response =
           ask(std::string(route.method), std::string(route.path), body, pki::Role::admin);
-      if (!response.stream) EXPECT_TRUE(json::accept(response.body)) << route.path << response.body;
+      if (!response.stream) {
+        EXPECT_TRUE(json::accept(response.body)) << route.path << response.body;
+      }
       EXPECT_NE(response.status, 500) << route.path << " " << body << response.body;
     }
   }

@@ -45,7 +45,8 @@ TEST_F(ServerTest, a_certificate_of_another_ca_is_denied) {
   pki::Credentials wrong = host_.credentials(pki::Role::admin, "tester");
   wrong.own = *pki::issue(other, {pki::Role::admin, "tester", {}, std::chrono::hours(1)});
   Client stranger({{host_.address()}, wrong, "", 10s});
-  EXPECT_EQ(stranger.call("GET", "/v1/cluster").code(), Code::denied);
+  const auto refused = stranger.call("GET", "/v1/cluster");
+  EXPECT_EQ(refused.code(), Code::denied) << refused.error().what;
 }
 
 TEST_F(ServerTest, an_expired_certificate_is_denied) {
@@ -172,7 +173,9 @@ TEST_F(ServerTest, a_console_elsewhere_is_forwarded) {
   std::string seen;
   const Status status = reader.stream(get("/v1/vms/web/console"), [&](std::string_view text) {
     seen += text;
-    if (seen == "hello\n") EXPECT_TRUE(client().call("POST", "/v1/vms/web/console", "x").ok());
+    if (seen == "hello\n") {
+      EXPECT_TRUE(client().call("POST", "/v1/vms/web/console", "x").ok());
+    }
     return seen != "hello\nx";
   });
   EXPECT_TRUE(status.ok());
