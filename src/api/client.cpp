@@ -82,8 +82,16 @@ Error failure(httplib::Error error, const std::string& address) {
 struct Client::Inner {
   ClientOptions options;
   std::size_t current = 0;  // the endpoint that answered last
+  std::mutex mutex;         // of the two below
+  httplib::SSLClient* streaming = nullptr;
+  bool cancelled = false;
+
+  explicit Inner(ClientOptions some_options) : options(std::move(some_options)) {}
 
   const std::string& address() const { return options.endpoints[current % options.endpoints.size()]; }
+
+  Status stream_once(const Request& request, const std::function<bool(std::string_view)>& take,
+                     const std::function<void()>& opened);
 
   Result<Response> once(const Request& request) {
     TRY_ASSIGN(const auto client, connect(address(), options));
@@ -94,7 +102,7 @@ struct Client::Inner {
   }
 };
 
-Client::Client(ClientOptions options) : inner_(std::make_unique<Inner>(Inner{std::move(options), 0})) {}
+Client::Client(ClientOptions options) : inner_(std::make_unique<Inner>(std::move(options))) {}
 Client::~Client() = default;
 Client::Client(Client&&) noexcept = default;
 
@@ -129,41 +137,55 @@ Result<std::string> Client::call(const std::string& method, const std::string& p
   return last;
 }
 
-Status Client::stream(const std::string& path, const std::function<bool(std::string_view)>& take) {
-  if (inner_->options.endpoints.empty()) return Error{Code::invalid, "No host to talk to is known."};
-  Error last{};
-  for (std::size_t i = 0; i < inner_->options.endpoints.size(); ++i, ++inner_->current) {
-    ClientOptions options = inner_->options;
-    TRY_ASSIGN(const auto client, connect(inner_->address(), options));
-    client->set_read_timeout(std::chrono::hours(24 * 365));
-    Response head;
-    bool stopped = false;
-    Request request;
-    request.method = "GET";
-    request.path = path;
-    httplib::Request http = http_of(request);
-    http.response_handler = [&head](const httplib::Response& response) {
-      head.status = response.status;
-      return true;
-    };
-    http.content_receiver = [&](const char* data, std::size_t size, std::uint64_t, std::uint64_t) {
-      if (head.status >= 400)
-        head.body.append(data, size);
-      else
-        stopped = !take({data, size});
-      return !stopped;
-    };
-    (void)tls::take_alert();
-    const auto result = client->send(http);
-    if (stopped) return {};
+void Client::cancel() {
+  const std::scoped_lock lock(inner_->mutex);
+  inner_->cancelled = true;
+  if (inner_->streaming != nullptr) inner_->streaming->stop();
+}
+
+Status Client::Inner::stream_once(const Request& request, const std::function<bool(std::string_view)>& take,
+                                  const std::function<void()>& opened) {
+  TRY_ASSIGN(const auto client, connect(address(), options));
+  client->set_read_timeout(std::chrono::hours(24 * 365));
+  Response head{0, "", "", nullptr};
+  bool stopped = false;
+  httplib::Request http = http_of(request);
+  http.response_handler = [&](const httplib::Response& response) {
+    head.status = response.status;
+    const std::scoped_lock lock(mutex);
+    if (head.status < 400 && opened) opened();
+    return !cancelled;
+  };
+  http.content_receiver = [&](const char* data, std::size_t size, std::uint64_t, std::uint64_t) {
     if (head.status >= 400)
-      last = error_of(head);
-    else if (result)
-      return {};
+      head.body.append(data, size);
     else
-      last = failure(result.error(), inner_->address());
-    if (last.code == Code::outcome_unknown) return Error{Code::unavailable, last.what};
-    if (last.code != Code::unavailable && (head.status >= 400)) return last;
+      stopped = !take({data, size});
+    return !stopped;
+  };
+  const auto set_streaming = [this](httplib::SSLClient* one) {
+    const std::scoped_lock lock(mutex);
+    streaming = one;
+  };
+  (void)tls::take_alert();
+  set_streaming(client.get());
+  const auto result = client->send(http);
+  set_streaming(nullptr);
+  if (stopped || cancelled) return {};
+  if (head.status >= 400) return error_of(head);
+  if (result) return {};
+  Error problem = failure(result.error(), address());
+  if (problem.code == Code::outcome_unknown)
+    problem.code = head.status == 0 ? Code::unavailable : Code::failed;
+  return problem;
+}
+
+Status Client::stream(const Request& request, const std::function<bool(std::string_view)>& take,
+                      const std::function<void()>& opened) {
+  Status last = Error{Code::invalid, "No host to talk to is known: use --host, --context or HOLDFAST_API."};
+  for (std::size_t i = 0; i < inner_->options.endpoints.size(); ++i, ++inner_->current) {
+    last = inner_->stream_once(request, take, opened);
+    if (last.ok() || last.code() != Code::unavailable) return last;
   }
   return last;
 }
@@ -172,7 +194,7 @@ namespace {
 // A stream of another host: a thread of its own reads it, next() hands it on.
 class RemoteStream : public Stream {
  public:
-  RemoteStream(Client client, std::string path) : client_(std::move(client)), path_(std::move(path)) {
+  RemoteStream(Client client, Request request) : client_(std::move(client)), request_(std::move(request)) {
     reader_ = std::thread([this] { read(); });
   }
   ~RemoteStream() override {
@@ -181,7 +203,14 @@ class RemoteStream : public Stream {
       stopping_ = true;
     }
     changed_.notify_all();
+    client_.cancel();
     reader_.join();
+  }
+  // Until the other host has answered.
+  Status wait_opened() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return opened_ || ended_; });
+    return opened_ ? Status() : outcome_;
   }
   std::optional<std::string> next() override {
     std::unique_lock lock(mutex_);
@@ -193,30 +222,42 @@ class RemoteStream : public Stream {
 
  private:
   void read() {
-    const Status status = client_.stream(path_, [this](std::string_view text) {
+    const auto take = [this](std::string_view text) {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return stopping_ || data_.size() < kQueuedBytesMax; });
       data_ += text;
       changed_.notify_all();
       return !stopping_;
-    });
+    };
+    const auto opened = [this] {
+      const std::scoped_lock lock(mutex_);
+      opened_ = true;
+      changed_.notify_all();
+    };
+    Status outcome = client_.stream(request_, take, opened);
     const std::scoped_lock lock(mutex_);
+    outcome_ = outcome.ok() ? Status(Error{Code::unavailable, "The host ended the stream."}) : outcome;
     ended_ = true;
-    (void)status;  // the reader sees the end; its next request says why
     changed_.notify_all();
   }
   Client client_;
-  const std::string path_;
+  const Request request_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::string data_;
-  bool stopping_ = false, ended_ = false;
+  bool stopping_ = false, opened_ = false, ended_ = false;
+  Status outcome_;
   std::thread reader_;
 };
 }  // namespace
 
 Result<Response> HttpPeers::forward(const HostId& host, const std::string& address, const Request& request) {
   Client client({{address}, credentials_, host.text, 15s});
+  if (request.method == "GET" && request.path.ends_with("/console")) {
+    auto stream = std::make_unique<RemoteStream>(std::move(client), request);
+    TRY(stream->wait_opened());
+    return Response{200, "application/octet-stream", "", std::move(stream)};
+  }
   auto response = client.exchange(request);
   if (!response.ok() && response.code() == Code::denied)
     return Error{Code::unavailable, response.error().what};

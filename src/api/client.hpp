@@ -32,9 +32,12 @@ class Client {
   // unavailable: no endpoint could be reached, and why. denied: the hosts refuse this certificate.
   Result<std::string> call(const std::string& method, const std::string& path, const std::string& body = "",
                            const std::string& idempotency_key = "");
-  // GETs a stream until it ends or `take` returns false. `take` gets "" about every half second while nothing
-  // comes.
-  Status stream(const std::string& path, const std::function<bool(std::string_view)>& take);
+  // GETs a stream until it ends, `take` returns false, or cancel(). `opened`, if given, is called once it has
+  // begun.
+  Status stream(const Request& request, const std::function<bool(std::string_view)>& take,
+                const std::function<void()>& opened = nullptr);
+  // Ends stream() in another thread; the only member that may be called from one.
+  void cancel();
   // One exchange with the first endpoint, as a Response of any status.
   Result<Response> exchange(const Request& request);
 

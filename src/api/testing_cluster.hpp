@@ -1,6 +1,8 @@
 #pragma once
 // A cluster on paper for tests: two connected hosts, datastores and a network in a TestingStore, and
 // shortcuts that do in the store what the daemons would.
+#include <atomic>
+
 #include "api/operations.hpp"
 #include "api/testing_store.hpp"
 
@@ -8,15 +10,16 @@ namespace hf::api {
 
 struct TestingCluster {
   TestingStore store;
-  int ids = 0;
-  Operations operations{store,
-                        {HostId("host1"), [] { return WallMs{1700000000000}; },
-                         [this] {
-                           char text[17];
-                           std::snprintf(text, sizeof text, "%08x00000000",
-                                         static_cast<unsigned>(++ids) << 8U);
-                           return std::string(text);
-                         }}};
+  std::atomic<int> ids{0};
+  Operations::World world(const std::string& host) {
+    const auto random = [this] {
+      char text[17];
+      std::snprintf(text, sizeof text, "%08x00000000", static_cast<unsigned>(++ids) << 8U);
+      return std::string(text);
+    };
+    return {HostId(host), [] { return WallMs{1700000000000}; }, random};
+  }
+  Operations operations{store, world("host1")};
 
   TestingCluster() {
     namespace key = record::key;

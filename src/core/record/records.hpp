@@ -107,7 +107,7 @@ struct VmRecord {
   vm::VmSpec spec;
   std::uint64_t generation = 0;  // grows with each `vm edit`
   Desired desired = Desired::stopped;
-  std::string pinned_host;       // `vm start --host`; empty: the leader chooses
+  std::string pinned_host;       // `vm start --on`; empty: the leader chooses
   TaskId active_task;            // the command under way; empty: none. The lock against two commands at once
   WallMs created = 0;
   bool operator==(const VmRecord&) const = default;
