@@ -63,6 +63,11 @@ CLEAN = {
     "src/sys/net/CMakeLists.txt": "hf_library(x)\n",
     "src/sys/net/a.cpp": '#include "sys/process/run.hpp"\nvoid f(void);\nvoid g() { (void)f(); }  // f is told twice\n',
     "src/sys/net/init.cpp": "A::A() : a_{1}, b_(2) {\n" + "  ++a;\n" * 60 + "}\nint g() {\n" + "  ++a;\n" * 60 + "}\n",
+    "src/sys/net/net_test.cpp": '// Goal: as etcd does.\n#include "sys/etcd/a.hpp"\n#include "shim/testing/h.hpp"\n',
+    "src/lab/CMakeLists.txt": "file(GLOB guest guest/*.c)\nadd_executable(hf-lab main.cpp)\n",
+    "src/lab/guest/init.c": '#include "guest.h"\n',
+    "src/lab/guest/guest.h": HEADER,
+    "src/lab/main.cpp": "int main() { std::cout << 1; }\n",
     "src/port/p.hpp": HEADER,
     "build/x.cpp": "using namespace std;\n",
 }
