@@ -240,10 +240,13 @@ Result<record::DatastoreRecord> Operations::add_datastore(record::DatastoreRecor
     if (path.empty() || path.front() != '/')
       return Error{Code::invalid, "The path \"" + path + "\" is not absolute."};
   }
-  wanted.id = DatastoreId("ds-" + world_.random_hex().substr(0, 12));
+  if (wanted.id.empty()) wanted.id = DatastoreId("ds-" + world_.random_hex().substr(0, 12));
   const auto attempt = [&]() -> Result<Txn> {
     TRY_ASSIGN(const auto all, read_all<record::DatastoreRecord>(store_, key::kDatastores));
     for (const auto& one : all) {
+      if (one.record.name != wanted.name && one.record.id == wanted.id) {
+        return Error{Code::exists, "This datastore is in the cluster already, as " + one.record.name + "."};
+      }
       if (one.record.name != wanted.name) continue;
       if (one.record.shared != wanted.shared || one.record.paths != wanted.paths) {
         return Error{Code::exists, "There is another datastore named " + wanted.name + " already."};

@@ -237,7 +237,7 @@ struct BorrowedStore : Store {
 TEST_F(Cli, init_makes_a_host_and_its_admin) {
   api::TestingStore store;
   RecordedServices services;
-  const InitWorld world{[&](const daemon::StoreConfig&) -> Result<std::unique_ptr<Store>> {
+  const InitWorld world{[&](const config::StoreConfig&) -> Result<std::unique_ptr<Store>> {
                           return std::unique_ptr<Store>(std::make_unique<BorrowedStore>(store));
                         },
                         services};
@@ -249,7 +249,7 @@ TEST_F(Cli, init_makes_a_host_and_its_admin) {
   const auto context = init_cluster(options, world);
   ASSERT_TRUE(context.ok()) << context.error().what;
   EXPECT_EQ(services.started, (std::vector<std::string>{"holdfast-etcd", "holdfast-guard", "holdfastd"}));
-  const auto config = daemon::load_config(options.etc + "/config.json");
+  const auto config = config::load_config(options.etc + "/config.json");
   ASSERT_TRUE(config.ok()) << config.error().what;
   EXPECT_EQ(config->store.endpoints, std::vector<std::string>{"https://10.0.0.1:2379"});
   EXPECT_EQ(load_context({"", *context})->endpoints, std::vector<std::string>{"10.0.0.1:7443"});

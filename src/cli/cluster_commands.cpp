@@ -7,6 +7,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/init.hpp"
+#include "config/store/open_store.hpp"
 
 namespace hf::cli {
 namespace {
@@ -34,7 +35,7 @@ void add_common(CLI::App& command, InitOptions& options, bool& no_start) {
 
 void init(Session& session, const InitOptions& options, bool no_start) {
   const auto services = chosen_services(no_start);
-  const auto context = init_cluster(options, {open_store, *services});
+  const auto context = init_cluster(options, {config::open_store, *services});
   if (!context.ok()) return session.fail(context.error());
   fmt::print("Cluster {} was made. Its administrator's certificate is in {}: keep a copy in a safe place.\n",
              options.cluster, *context);
@@ -43,7 +44,7 @@ void init(Session& session, const InitOptions& options, bool no_start) {
 void join(Session& session, InitOptions options, bool no_start) {
   if (options.invite.empty() || options.invite == "-") std::getline(std::cin, options.invite);
   const auto services = chosen_services(no_start);
-  const Status joined = join_cluster(options, {open_store, *services});
+  const Status joined = join_cluster(options, {config::open_store, *services});
   if (!joined.ok()) return session.fail(joined.error());
   fmt::print("This host has joined the cluster.\n");
 }

@@ -26,8 +26,8 @@ std::string host_name() {
 }
 
 // The configuration that init and join have in common.
-Result<daemon::DaemonConfig> base_config(const InitOptions& options) {
-  daemon::DaemonConfig config;
+Result<config::HostConfig> base_config(const InitOptions& options) {
+  config::HostConfig config;
   config.host = options.host.empty() ? host_name() : options.host;
   TRY(api::check_name("host", config.host));
   if (options.address.empty()) {
@@ -50,8 +50,8 @@ Result<daemon::DaemonConfig> base_config(const InitOptions& options) {
   return config;
 }
 
-void use_etcd(daemon::DaemonConfig& config, std::vector<std::string> endpoints) {
-  config.store.kind = daemon::StoreKind::etcd;
+void use_etcd(config::HostConfig& config, std::vector<std::string> endpoints) {
+  config.store.kind = config::StoreKind::etcd;
   config.store.endpoints = std::move(endpoints);
   const bool tls = !config.store.endpoints.empty() && config.store.endpoints.front().starts_with("https://");
   if (tls) {
@@ -86,7 +86,7 @@ Status write_first_records(Store& store, const record::ClusterRecord& cluster, c
 }  // namespace
 
 Result<std::string> init_cluster(const InitOptions& options, const InitWorld& world) {
-  TRY_ASSIGN(daemon::DaemonConfig config, base_config(options));
+  TRY_ASSIGN(config::HostConfig config, base_config(options));
   config.cluster_id = "c-" + pki::random_hex(6);
   const bool own_etcd = options.store == "etcd";
   if (own_etcd)
@@ -115,7 +115,7 @@ Result<std::string> init_cluster(const InitOptions& options, const InitWorld& wo
   TRY_ASSIGN(const auto store, world.open_store(config.store));
   TRY(write_first_records(*store, {config.cluster_id, options.cluster, pki::wall_now(), 1000}, ca));
   // Last: until it is there, init can be run again.
-  TRY(daemon::save_config(config, options.etc + "/config.json"));
+  TRY(config::save_config(config, options.etc + "/config.json"));
   TRY(start_daemons(options, world));
   return context;
 }
@@ -124,7 +124,7 @@ Status join_cluster(const InitOptions& options, const InitWorld& world) {
   TRY_ASSIGN(pki::Invite invite, pki::decode_invite(options.invite, pki::wall_now()));
   InitOptions named = options;
   named.host = invite.host;
-  TRY_ASSIGN(daemon::DaemonConfig config, base_config(named));
+  TRY_ASSIGN(config::HostConfig config, base_config(named));
   config.cluster_id = invite.cluster_id;
   api::Client client({invite.endpoints, invite.credentials, "", 15s});
   const std::string peer = options.store_member ? fmt::format("https://{}:2380", options.address) : "";
@@ -148,7 +148,7 @@ Status join_cluster(const InitOptions& options, const InitWorld& world) {
     config.store.endpoints.insert(config.store.endpoints.begin(),
                                   fmt::format("https://{}:2379", options.address));
   }
-  TRY(daemon::save_config(config, options.etc + "/config.json"));
+  TRY(config::save_config(config, options.etc + "/config.json"));
   return start_daemons(options, world);
 }
 

@@ -7,7 +7,7 @@
 #include "base/result.hpp"
 #include "cli/context.hpp"
 #include "cli/init_system.hpp"
-#include "daemon/config.hpp"
+#include "config/config.hpp"
 #include "port/store.hpp"
 
 namespace hf::cli {
@@ -25,7 +25,7 @@ struct InitOptions {
 };
 
 struct InitWorld {
-  std::function<Result<std::unique_ptr<Store>>(const daemon::StoreConfig&)> open_store;
+  std::function<Result<std::unique_ptr<Store>>(const config::StoreConfig&)> open_store;
   InitSystem& services;
 };
 
@@ -33,8 +33,5 @@ struct InitWorld {
 // services. Code::exists if this machine is a host already. Gives the context's folder.
 Result<std::string> init_cluster(const InitOptions& options, const InitWorld& world);
 Status join_cluster(const InitOptions& options, const InitWorld& world);
-
-// Opens what the configuration names.
-Result<std::unique_ptr<Store>> open_store(const daemon::StoreConfig& config);
 
 }  // namespace hf::cli

@@ -10,7 +10,7 @@
 
 #include "core/ha/slot.hpp"
 #include "guard/client.hpp"
-#include "guard/clock.hpp"
+#include "sys/process/clock.hpp"
 #include "shim/testing/harness.hpp"
 #include "sys/datastore/datastore.hpp"
 
@@ -24,7 +24,7 @@ using shim_test::slurp;
 using shim_test::TempFolder;
 using State = ha::Guard::State;
 
-constexpr Duration kFreezeAfter = 1500ms;
+constexpr Duration kFreezeAfter = 1200ms  /* four heartbeats */;
 const VmId kVm("vm-1");
 const DatastoreId kDatastore("ds-1");
 const HostId kHost("host1");
@@ -66,11 +66,11 @@ class Cgroup {
 class StoreContact {
  public:
   explicit StoreContact(GuardClient& client) : client_(client) {
-    EXPECT_TRUE(client_.renewed(boot_now(), SessionId("s-1")).ok());
+    EXPECT_TRUE(client_.renewed(sys::boot_now(), SessionId("s-1")).ok());
     thread_ = std::thread([this] {
       std::unique_lock lock(mutex_);
       while (!changed_.wait_for(lock, 50ms, [this] { return stop_; })) {
-        (void)client_.renewed(boot_now(), SessionId("s-1"));  // fails while a test has killed the guard
+        (void)client_.renewed(sys::boot_now(), SessionId("s-1"));  // fails while a test has killed the guard
       }
     });
   }
@@ -117,8 +117,8 @@ class GuardProcess : public testing::Test {
   void SetUp() override {
     if (geteuid() != 0 || cgroup2_mount().empty()) GTEST_SKIP() << "needs root and cgroup v2";
     std::ofstream(run_ / "guard.json")
-        << R"({"host":"host1","run_dir":")" << run_.path() << R"(","heartbeat_ms":100,"freeze_after_ms":)"
-        << kFreezeAfter / 1ms << "}";
+        << R"({"host":"host1","cluster_id":"c-1","store":{"kind":"etcd","endpoints":["none"]},"run_dir":")" << run_.path()
+        << R"(","heartbeat_ms":)" << kFreezeAfter / 4ms << "}";
     ASSERT_EQ(mkdir((run_ / "vm").c_str(), 0755), 0);
     page_ = std::make_unique<HoldPage>(run_ / "vm/hold");
     start_guard();
@@ -162,7 +162,7 @@ class GuardProcess : public testing::Test {
     EXPECT_EQ(slurp(disk()), content);
   }
   static void wait_until_past(Instant deadline) {
-    ASSERT_TRUE(eventually([&] { return boot_now() > deadline; }));
+    ASSERT_TRUE(eventually([&] { return sys::boot_now() > deadline; }));
   }
 
   TempFolder run_;
@@ -261,7 +261,7 @@ TEST_F(GuardProcess, stopped_itself_it_freezes_before_it_hears_of_a_renewal) {
   ASSERT_EQ(kill(guard_->pid(), SIGSTOP), 0);
   wait_until_past(deadline);
   ASSERT_TRUE(shim_test::all_come_to_nap(writer_->pid()));
-  std::thread late([this] { (void)client_.renewed(boot_now(), SessionId("s-1")); });  // answered late, or not
+  std::thread late([this] { (void)client_.renewed(sys::boot_now(), SessionId("s-1")); });  // answered late, or not
   ASSERT_EQ(kill(guard_->pid(), SIGCONT), 0);
   late.join();
   expect_frozen();

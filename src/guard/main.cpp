@@ -8,10 +8,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <sstream>
+#include <filesystem>
 
 #include "base/log.hpp"
+#include "config/config.hpp"
+#include "core/ha/timing.hpp"
 #include "guard/server.hpp"
 
 namespace {
@@ -48,16 +49,24 @@ int main(int count, char** arguments) {
     std::fputs("usage: holdfast-guard --config FILE\n", stderr);
     return 2;
   }
-  std::ifstream in(arguments[2]);
-  std::ostringstream text;
-  text << in.rdbuf();
-  const auto config = hf::guard::config_from_json(text.str());
-  if (!config.ok()) return fail(config.error());
+  const auto host = hf::config::load_config(arguments[2]);
+  if (!host.ok()) return fail(host.error());
+  hf::guard::Config config;
+  config.host = hf::HostId(host->host);
+  config.run_dir = host->run_dir;
+  const auto timing = hf::ha::Timing::from_heartbeat(std::chrono::milliseconds(host->heartbeat_ms));
+  config.heartbeat = timing.heartbeat;
+  config.freeze_after = timing.freeze_after;
+  // A store of its own: nobody else could start this host's VMs.
+  config.alone = host->store.kind == hf::config::StoreKind::sqlite;
   never_wait_for_the_log();
   become_punctual();
-  hf::guard::GuardServer server(*config);
+  std::error_code failed;
+  std::filesystem::create_directories(config.run_dir, failed);
+  if (failed) return fail(hf::from_errno("Cannot make " + config.run_dir, failed.value()));
+  hf::guard::GuardServer server(config);
   if (const auto opened = server.open(); !opened.ok()) return fail(opened.error());
-  hf::log(hf::Level::info, "guard runs", {{"host", config->host.text}, {"run_dir", config->run_dir}});
+  hf::log(hf::Level::info, "guard runs", {{"host", config.host.text}, {"run_dir", config.run_dir}});
   if (const auto ran = server.run(); !ran.ok()) return fail(ran.error());
   return 0;
 }

@@ -50,7 +50,7 @@ TEST(GuardProtocol, what_is_no_request_is_refused) {
 }
 
 TEST(GuardProtocol, replies_and_events_survive_a_round_trip) {
-  GuardStatus status{Instant(1s), Instant::max(), true, {}, {}};
+  GuardStatus status{Instant(1s), Instant::max(), true, 5, {}, {}};
   status.vms.push_back({VmId("vm-1"), Epoch{7}, ha::Guard::State::frozen, 9, "because"});
   status.slots.push_back({DatastoreId("ds-1"), "/mnt", true, Instant(1s), 3ms, 2, "slow"});
   EXPECT_EQ(*decode_reply(encode_reply({}, status)), status);

@@ -17,12 +17,11 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/ensure.hpp"
 #include "base/log.hpp"
-#include "guard/clock.hpp"
+#include "sys/process/clock.hpp"
 
 namespace hf::guard {
 namespace {
@@ -39,29 +38,10 @@ Result<std::string> slurp(const std::string& path) {
 }
 }  // namespace
 
-Result<Config> config_from_json(const std::string& text) {
-  try {
-    const auto j = nlohmann::json::parse(text);
-    Config config;
-    config.host = HostId(j.at("host").get<std::string>());
-    config.run_dir = j.at("run_dir").get<std::string>();
-    config.heartbeat = std::chrono::milliseconds(j.at("heartbeat_ms").get<int>());
-    config.freeze_after = std::chrono::milliseconds(j.at("freeze_after_ms").get<int>());
-    config.alone = j.value("alone", false);
-    if (config.heartbeat < 10ms || config.freeze_after <= config.heartbeat) {
-      return Error{Code::invalid,
-                   "heartbeat_ms must be at least 10, and freeze_after_ms larger than heartbeat_ms."};
-    }
-    return config;
-  } catch (const nlohmann::json::exception& problem) {
-    return Error{Code::invalid, fmt::format("The guard's configuration cannot be read: {}.", problem.what())};
-  }
-}
-
 GuardServer::GuardServer(Config config)
     : config_(std::move(config)),
       guard_(ha::GuardTiming{config_.freeze_after, config_.alone}),
-      incarnation_(fmt::format("{}-{}", ::getpid(), boot_now().time_since_epoch().count())) {}
+      incarnation_(fmt::format("{}-{}", ::getpid(), sys::boot_now().time_since_epoch().count())) {}
 
 GuardServer::~GuardServer() {
   for (const auto& [fd, client] : clients_) ::close(fd);
@@ -132,7 +112,7 @@ void GuardServer::restore() {
       continue;
     }
     // safety (freeze latch): a restarted guard never thaws; what was frozen or held waits for a confirmation.
-    guard_.restore(admission, control_.page(admission.vm), control_.cgroup_frozen(admission.vm), boot_now());
+    guard_.restore(admission, control_.page(admission.vm), control_.cgroup_frozen(admission.vm), sys::boot_now());
   }
   carry_out();
   if (const Status begun = set_slots(state->slots); !begun.ok()) {
@@ -147,13 +127,13 @@ Status GuardServer::run() {
 }
 
 void GuardServer::wait_and_handle() {
-  guard_.tick(boot_now());
+  guard_.tick(sys::boot_now());
   carry_out();
   arm_timer(control_.retry());
   std::array<epoll_event, 16> events{};
   const int count = ::epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()), -1);
   // safety (deadline): whatever woke it, and however late: first the deadline.
-  guard_.tick(boot_now());
+  guard_.tick(sys::boot_now());
   carry_out();
   for (int i = 0; i < count; ++i) {
     const int fd = events[static_cast<std::size_t>(i)].data.fd;
@@ -172,7 +152,7 @@ void GuardServer::wait_and_handle() {
 }
 
 void GuardServer::check_contact() {
-  const bool fresh = guard_.contact_fresh(boot_now());
+  const bool fresh = guard_.contact_fresh(sys::boot_now());
   if (fresh == announced_fresh_ && guard_.generation() == announced_generation_) return;
   announced_fresh_ = fresh;
   announced_generation_ = guard_.generation();
@@ -182,7 +162,7 @@ void GuardServer::check_contact() {
 }
 
 void GuardServer::arm_timer(bool retry_soon) {
-  const Instant now = boot_now();
+  const Instant now = sys::boot_now();
   Instant next = now + config_.heartbeat;
   if (retry_soon) next = std::min(next, now + kRetryAfter);
   // A deadline that has passed was handled by the tick before.
@@ -262,7 +242,7 @@ Status GuardServer::handle(const Request& request) {
   switch (request.op) {
     case Request::Op::renewed:
       session_ = request.session;
-      guard_.renewed(ha::Channel::store, request.started, boot_now());
+      guard_.renewed(ha::Channel::store, request.started, sys::boot_now());
       publish_content();
       return {};
     case Request::Op::slots:
@@ -271,15 +251,15 @@ Status GuardServer::handle(const Request& request) {
     case Request::Op::admit:
       return admit(request.admission, request.generation);
     case Request::Op::thaw:
-      return guard_.thaw(request.vm, request.epoch, request.generation, boot_now());
+      return guard_.thaw(request.vm, request.epoch, request.generation, sys::boot_now());
     case Request::Op::drop:
-      guard_.drop(request.vm, boot_now());
+      guard_.drop(request.vm, sys::boot_now());
       carry_out();
       control_.detach(request.vm);
       publish_content();
       return save_state(nullptr);
     case Request::Op::freeze_all:
-      guard_.freeze_all(request.reason, boot_now());
+      guard_.freeze_all(request.reason, sys::boot_now());
       return {};
     case Request::Op::status:
       return {};
@@ -301,7 +281,7 @@ Status GuardServer::admit(const ha::Admission& admission, std::uint64_t generati
       return ready;
     }
   }
-  const Status admitted = guard_.admit(admission, generation, boot_now());
+  const Status admitted = guard_.admit(admission, generation, sys::boot_now());
   if (!admitted.ok() && !known) {
     control_.detach(admission.vm);
     TRY(save_state(nullptr));
@@ -333,7 +313,7 @@ Status GuardServer::set_slots(const std::vector<SlotTarget>& targets) {
     const std::uint64_t number = next_writer_++;
     Slot& slot = slots_[number];
     slot.target = target;
-    slot.begun = boot_now();
+    slot.begun = sys::boot_now();
     slot.report.datastore = target.datastore;
     slot.report.mount = target.mount;
     slot.report.ok = true;  // until three heartbeats have passed
@@ -356,13 +336,13 @@ void GuardServer::take_reports() {
     }
     report.failures = 0;
     report.last_success = renewal.started;
-    guard_.renewed(ha::Channel::slot, renewal.started, boot_now());
+    guard_.renewed(ha::Channel::slot, renewal.started, sys::boot_now());
   }
   carry_out();
 }
 
 void GuardServer::check_slots() {
-  const Instant now = boot_now();
+  const Instant now = sys::boot_now();
   for (auto& [number, slot] : slots_) {
     const bool ok =
         now - std::max(slot.report.last_success, slot.begun) < kMissedHeartbeats * config_.heartbeat;
@@ -419,7 +399,7 @@ VmReport GuardServer::report_of(const VmId& id) const {
 
 GuardStatus GuardServer::status() const {
   GuardStatus status;
-  status.now = boot_now();
+  status.now = sys::boot_now();
   status.deadline = guard_.deadline();
   status.contact_fresh = guard_.contact_fresh(status.now);
   status.generation = guard_.generation();

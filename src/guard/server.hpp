@@ -22,9 +22,6 @@ struct Config {
   Duration freeze_after = 0ns;
   bool alone = false;  // single host: no VM is ever frozen
 };
-// {"host": "...", "run_dir": "...", "heartbeat_ms": 1000, "freeze_after_ms": 5000, "alone": false}
-Result<Config> config_from_json(const std::string& text);
-
 class GuardServer {
  public:
   static constexpr std::size_t kClientsMax = 16;

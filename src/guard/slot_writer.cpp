@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "base/ensure.hpp"
-#include "guard/clock.hpp"
+#include "sys/process/clock.hpp"
 #include "sys/datastore/datastore.hpp"
 
 namespace hf::guard {
@@ -61,21 +61,21 @@ void SlotWriter::run(const std::shared_ptr<State>& state) {
   for (;;) {
     const auto next = std::chrono::steady_clock::now() + options.heartbeat;
     // safety (deadline): the right is counted from before the first byte goes out.
-    const Instant started = boot_now();
+    const Instant started = sys::boot_now();
     Status status =
         made ? Status{} : datastore::make_slot(options.target.mount, options.target.datastore, options.host);
     if (status.ok()) {
       made = true;
       ha::Slot slot = state->content->get();
       slot.sequence = ++sequence;
-      slot.wall = wall_now();
+      slot.wall = sys::wall_ms();
       status = datastore::write_slot(options.target.mount, options.target.datastore, options.host,
                                      encode_slot(slot));
       if (!status.ok() && status.code() == Code::not_found) made = false;
     }
     std::unique_lock lock(state->mutex);
     if (state->closing) return;
-    state->reports->put({options.number, started, boot_now() - started,
+    state->reports->put({options.number, started, sys::boot_now() - started,
                          status.ok() ? std::nullopt : std::optional(status.error())});
     if (state->changed.wait_until(lock, next, [&] { return state->closing; })) return;
   }

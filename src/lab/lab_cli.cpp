@@ -8,9 +8,12 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <thread>
 
+#include "lab/cluster_setup.hpp"
 #include "lab/guest_image.hpp"
 #include "lab/host_init.hpp"
 #include "lab/lab.hpp"
@@ -38,6 +41,7 @@ struct Words {
   int datastores = 2;
   bool stand_in = false;
   std::string programs;
+  std::uint64_t memory_mib = 2048;
   std::string output = "table";
   std::string host = "all";
   std::string fault;
@@ -59,6 +63,20 @@ void show(const LabState& lab, const std::string& output) {
   std::fflush(stdout);
 }
 
+std::string own_folder() { return std::filesystem::canonical("/proc/self/exe").parent_path().string(); }
+
+// Runs this program's hidden `lab seed` on the first host: only there can the store be reached.
+Status seed(const LabState& lab, const Progress& progress) {
+  progress("cluster");
+  auto status = exec(lab, host_name(1),
+                     {std::filesystem::canonical("/proc/self/exe").string(), "lab", "seed", "--base", lab.layout.base,
+                      "--name", lab.layout.name, "--host", host_name(1)});
+  if (status.ok() && *status == 0) return {};
+  const Status removed = down(lab.layout.base, lab.layout.name);
+  if (!removed.ok()) fmt::print(stderr, "{}\n", removed.error().what);
+  return status.ok() ? Error{Code::failed, "The lab's cluster could not be made; the lab is removed again."} : status.error();
+}
+
 Status do_up(const Words& words) {
   LabOptions options;
   options.base = words.base;
@@ -69,7 +87,14 @@ Status do_up(const Words& words) {
   for (int number = 1; number <= words.datastores; ++number) {
     options.config.datastores.push_back(fmt::format("shared{}", number));
   }
-  options.program_dir = words.programs;
+  options.program_dir = words.programs.empty() ? own_folder() : words.programs;
+  if (!words.stand_in) {
+    HostFileOptions files;
+    files.program_dir = options.program_dir;
+    if (const char* qemu = std::getenv("HOLDFAST_QEMU"); qemu != nullptr && *qemu != 0) files.qemu = qemu;
+    files.memory_mib = words.memory_mib;
+    options.prepare = [files](const Layout& layout, const LabConfig& config) { return write_host_files(layout, config, files); };
+  }
   options.interrupted = &g_interrupted;
   catch_interrupts();
   const auto begin = std::chrono::steady_clock::now();
@@ -77,6 +102,7 @@ Status do_up(const Words& words) {
     if (words.output != "json") fmt::print(stderr, "lab: {}\n", what);
   };
   TRY_ASSIGN(const LabState lab, up(options, progress));
+  if (!lab.was_there && !words.stand_in) TRY(seed(lab, progress));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   if (words.output != "json") {
     fmt::print(stderr, "{}",
@@ -190,6 +216,12 @@ void add_hidden(CLI::App& lab, const std::shared_ptr<Words>& words, int& exit_st
   });
   init->add_option("--host", words->host)->required();
   init->group("");
+  auto* seed_command = add(lab, words, exit_status, "seed", "", [](const Words& w) -> Status {
+    TRY_ASSIGN(const LabState found, list(w.base, w.name));
+    return seed_cluster(found.layout, found.config, w.host);
+  });
+  seed_command->add_option("--host", words->host)->required();
+  seed_command->group("");
   auto* relay = add(lab, words, exit_status, "relay", "", [](const Words& w) -> Status {
     TRY_ASSIGN(const Layout layout, layout_of(w.base, w.name));
     return run_relay(layout, w.listeners);
@@ -212,6 +244,7 @@ void add_lab_commands(CLI::App& app, int& exit_status) {
   up_command->add_option("--datastores", words->datastores, "Shared ones")
       ->check(CLI::Range(0, 8))
       ->capture_default_str();
+  up_command->add_option("--memory", words->memory_mib, "MiB of each host, for VMs")->capture_default_str();
   up_command->add_option("--programs", words->programs, "Folder of holdfastd and holdfast-guard");
   up_command->add_flag("--stand-in", words->stand_in)->group("");
   add_output(up_command, words);

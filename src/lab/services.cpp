@@ -76,7 +76,7 @@ std::vector<Service> services_of(const Layout& layout, const LabConfig& config, 
                          "-h", layout.host_dir(host_name(index)) + "/etc"},
                 .environment = variables}};
   }
-  const std::string config_file = layout.host_dir(host_name(index)) + "/etc/holdfast.toml";
+  const std::string config_file = layout.host_dir(host_name(index)) + "/etc/config.json";
   return {etcd(layout, config, index),
           Service{.name = "holdfast-guard",
                   .argv = {program_dir + "/holdfast-guard", "--config", config_file},

@@ -1,12 +1,12 @@
 // Goal: what was saved loads the same; a mistake in the file is named by its key, and never means a default.
-#include "daemon/config.hpp"
+#include "config/config.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
 
-namespace hf::daemon {
+namespace hf::config {
 namespace {
 
 std::string mistake(const std::string& text) {
@@ -17,8 +17,8 @@ std::string mistake(const std::string& text) {
   return config.error().what;
 }
 
-TEST(DaemonConfig, what_was_saved_loads_the_same) {
-  DaemonConfig config;
+TEST(HostConfig, what_was_saved_loads_the_same) {
+  HostConfig config;
   config.host = "host1";
   config.cluster_id = "c-1";
   config.api_advertise = "10.0.0.1:7443";
@@ -34,21 +34,21 @@ TEST(DaemonConfig, what_was_saved_loads_the_same) {
   EXPECT_EQ(*loaded, config);
 }
 
-TEST(DaemonConfig, missing_keys_take_their_defaults) {
+TEST(HostConfig, missing_keys_take_their_defaults) {
   const auto config = parse_config(R"({"host":"h","cluster_id":"c"})", "x");
   ASSERT_TRUE(config.ok());
   EXPECT_EQ(config->api_listen, "0.0.0.0:7443");
   EXPECT_EQ(config->store.kind, StoreKind::sqlite);
 }
 
-TEST(DaemonConfig, unknown_keys_are_named) {
+TEST(HostConfig, unknown_keys_are_named) {
   EXPECT_EQ(mistake(R"({"host":"h","cluster_id":"c","api_lisen":"x"})"),
             "config.json: \"api_lisen\" is not a known key.");
   EXPECT_EQ(mistake(R"({"host":"h","cluster_id":"c","qemu":{"user":"x"}})"),
             "config.json: \"qemu.user\" is not a known key.");
 }
 
-TEST(DaemonConfig, wrong_values_are_named) {
+TEST(HostConfig, wrong_values_are_named) {
   EXPECT_EQ(mistake(R"({"host":1,"cluster_id":"c"})"), "config.json: \"host\" must be a text.");
   EXPECT_EQ(mistake(R"({"host":"h","cluster_id":"c","store":{"kind":"mysql"}})"),
             "config.json: \"store.kind\" must be \"sqlite\" or \"etcd\".");
@@ -62,4 +62,4 @@ TEST(DaemonConfig, wrong_values_are_named) {
 }
 
 }  // namespace
-}  // namespace hf::daemon
+}  // namespace hf::config

@@ -1,10 +1,10 @@
-#include "daemon/config.hpp"
+#include "config/config.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include "sys/pki/files.hpp"
 
-namespace hf::daemon {
+namespace hf::config {
 namespace {
 using nlohmann::json;
 
@@ -103,13 +103,14 @@ void read_qemu(const json& j, QemuConfig& qemu, std::string& mistake) {
   reader.number("nice", qemu.nice, -20, 19);
 }
 
-void read_daemon(const json& j, DaemonConfig& config, std::string& mistake) {
+void read_daemon(const json& j, HostConfig& config, std::string& mistake) {
   Reader reader(j, "", mistake);
   reader.text("host", config.host);
   reader.text("cluster_id", config.cluster_id);
   reader.text("api_listen", config.api_listen);
   reader.text("api_advertise", config.api_advertise);
   reader.text("heartbeat_listen", config.heartbeat_listen);
+  reader.number("heartbeat_ms", config.heartbeat_ms, 10, 60'000);
   if (const json* store = reader.object("store")) read_store(*store, config.store, mistake);
   if (const json* pki = reader.object("pki")) read_pki(*pki, config.pki, mistake);
   reader.text("run_dir", config.run_dir);
@@ -123,21 +124,21 @@ void read_daemon(const json& j, DaemonConfig& config, std::string& mistake) {
 }
 }  // namespace
 
-Result<DaemonConfig> parse_config(const std::string& text, const std::string& source) {
+Result<HostConfig> parse_config(const std::string& text, const std::string& source) {
   json j;
   try {
     j = json::parse(text);
   } catch (const json::exception& problem) {
     return Error{Code::invalid, source + " is not valid JSON: " + problem.what() + "."};
   }
-  DaemonConfig config;
+  HostConfig config;
   std::string mistake;
   read_daemon(j, config, mistake);
   if (!mistake.empty()) return Error{Code::invalid, source + ": " + mistake + "."};
   return config;
 }
 
-std::string to_json(const DaemonConfig& c) {
+std::string to_json(const HostConfig& c) {
   using ordered = nlohmann::ordered_json;
   ordered store;
   store["kind"] = c.store.kind == StoreKind::etcd ? "etcd" : "sqlite";
@@ -153,6 +154,7 @@ std::string to_json(const DaemonConfig& c) {
   j["api_listen"] = c.api_listen;
   j["api_advertise"] = c.api_advertise;
   j["heartbeat_listen"] = c.heartbeat_listen;
+  j["heartbeat_ms"] = c.heartbeat_ms;
   j["store"] = store;
   j["pki"] = ordered{{"ca", c.pki.ca}, {"certificate", c.pki.certificate}, {"key", c.pki.key}};
   j["run_dir"] = c.run_dir;
@@ -168,13 +170,13 @@ std::string to_json(const DaemonConfig& c) {
   return j.dump(2) + "\n";
 }
 
-Result<DaemonConfig> load_config(const std::string& path) {
+Result<HostConfig> load_config(const std::string& path) {
   TRY_ASSIGN(const std::string text, pki::read_file(path));
   return parse_config(text, path);
 }
 
-Status save_config(const DaemonConfig& config, const std::string& path) {
+Status save_config(const HostConfig& config, const std::string& path) {
   return pki::write_file(path, to_json(config), 0644);
 }
 
-}  // namespace hf::daemon
+}  // namespace hf::config

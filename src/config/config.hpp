@@ -8,7 +8,7 @@
 
 #include "base/result.hpp"
 
-namespace hf::daemon {
+namespace hf::config {
 
 enum class StoreKind { sqlite, etcd };
 
@@ -37,12 +37,13 @@ struct QemuConfig {
   bool operator==(const QemuConfig&) const = default;
 };
 
-struct DaemonConfig {
+struct HostConfig {
   std::string host;
   std::string cluster_id;
   std::string api_listen = "0.0.0.0:7443";
   std::string api_advertise;  // how other hosts reach it: "10.0.0.1:7443"
   std::string heartbeat_listen = "0.0.0.0:7444";
+  int heartbeat_ms = 1000;  // the cluster's, as in its ClusterRecord: the guard derives its deadline from it
   StoreConfig store;
   PkiConfig pki;
   std::string run_dir = "/run/holdfast";
@@ -51,14 +52,14 @@ struct DaemonConfig {
   QemuConfig qemu;
   std::uint64_t memory_mib = 0;  // what VMs may use; 0: the machine's less what is set aside
   int cpus = 0;                  // 0: the machine's
-  bool operator==(const DaemonConfig&) const = default;
+  bool operator==(const HostConfig&) const = default;
 };
 
 // `source` names the file in errors. Code::invalid with the key's path ("store.kind") and what is wrong with
 // it.
-Result<DaemonConfig> parse_config(const std::string& text, const std::string& source);
-std::string to_json(const DaemonConfig& config);
-Result<DaemonConfig> load_config(const std::string& path);
-Status save_config(const DaemonConfig& config, const std::string& path);
+Result<HostConfig> parse_config(const std::string& text, const std::string& source);
+std::string to_json(const HostConfig& config);
+Result<HostConfig> load_config(const std::string& path);
+Status save_config(const HostConfig& config, const std::string& path);
 
-}  // namespace hf::daemon
+}  // namespace hf::config
