@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "lab/cluster_setup.hpp"
+#include "lab/files.hpp"
 #include "lab/guest_image.hpp"
 #include "lab/host_init.hpp"
 #include "lab/lab.hpp"
@@ -217,8 +218,10 @@ void add_hidden(CLI::App& lab, const std::shared_ptr<Words>& words, int& exit_st
   init->add_option("--host", words->host)->required();
   init->group("");
   auto* seed_command = add(lab, words, exit_status, "seed", "", [](const Words& w) -> Status {
-    TRY_ASSIGN(const LabState found, list(w.base, w.name));
-    return seed_cluster(found.layout, found.config, w.host);
+    TRY_ASSIGN(const Layout layout, layout_of(w.base, w.name));
+    TRY_ASSIGN(const std::string text, read_file(layout.config_file()));
+    TRY_ASSIGN(const LabConfig config, config_from_json(text));
+    return seed_cluster(layout, config, w.host);
   });
   seed_command->add_option("--host", words->host)->required();
   seed_command->group("");
