@@ -163,8 +163,7 @@ TEST_F(Cli, a_host_that_is_down_is_passed_over) {
 TEST_F(Cli, edit_takes_a_file_or_an_editor) {
   cluster_.run_vm("web", "host1", 512);
   ASSERT_TRUE(pki::write_file(folder_ + "/editor",
-                              "#!/bin/sh\nsed -i 's/^memory = .*/memory = \"768 MiB\"/; /^name/a description "
-                              "= \"shop\"' \"$1\"\n",
+                              "#!/bin/sh\nsed -i '0,/^name/s/^name.*/&\\ndescription = \"shop\"/' \"$1\"\n",
                               0755)
                   .ok());
   const Outcome outcome = holdfast("vm edit web", "EDITOR=" + folder_ + "/editor");
