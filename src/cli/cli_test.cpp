@@ -258,6 +258,21 @@ TEST_F(Cli, init_makes_a_host_and_its_admin) {
   EXPECT_EQ(init_cluster(options, world).code(), Code::exists);
 }
 
+TEST_F(Cli, init_makes_a_cluster_in_a_file) {
+  const std::string folders = " --etc " + folder_ + "/etc --state-dir " + folder_ + "/state --no-start";
+  const Outcome outcome = holdfast("cluster init --address 10.0.0.1 --host-name host1 --name shop" + folders);
+  ASSERT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_NE(outcome.out.find("Cluster shop was made."), std::string::npos);
+  EXPECT_NE(outcome.out.find("/usr/bin/holdfastd --config " + folder_ + "/etc/config.json"),
+            std::string::npos);
+  const auto config = daemon::load_config(folder_ + "/etc/config.json");
+  ASSERT_TRUE(config.ok()) << config.error().what;
+  const auto store = open_store(config->store);
+  ASSERT_TRUE(store.ok()) << store.error().what;
+  EXPECT_EQ(api::show_cluster(**store)->cluster.name, "shop");
+  EXPECT_EQ(holdfast("cluster init --address 10.0.0.1" + folders).status, 4);
+}
+
 TEST_F(Cli, join_follows_an_invite) {
   const Outcome invited = holdfast("cluster invite host3 --address 10.0.0.3");
   ASSERT_EQ(invited.status, 0) << invited.error;

@@ -46,9 +46,14 @@ void write_out(std::string_view text) {
   }
 }
 
+// How far the output is; the input follows it.
+struct Progress {
+  std::atomic<bool> opened{false}, ended{false};
+};
+
 // Reads what is typed and sends it, until Ctrl-] or the console ends. At the end of a piped input the output
 // goes on.
-Status send_input(api::Client& client, const std::string& path, const std::atomic<bool>& ended, bool raw) {
+Status send_input(api::Client& client, const std::string& path, const Progress& output, bool raw) {
   bool open = true;
   while (!output.ended) {
     // Input before the console is open would be lost, or hold a connection of its own.

@@ -53,6 +53,7 @@ Result<daemon::DaemonConfig> base_config(const InitOptions& options) {
 void use_etcd(daemon::DaemonConfig& config, std::vector<std::string> endpoints) {
   config.store.kind = daemon::StoreKind::etcd;
   config.store.endpoints = std::move(endpoints);
+  config.store.prefix = "/holdfast/" + config.cluster_id + "/";
   const bool tls = !config.store.endpoints.empty() && config.store.endpoints.front().starts_with("https://");
   if (tls) {
     config.store.tls_ca = config.pki.ca;
@@ -112,8 +113,10 @@ Result<std::string> init_cluster(const InitOptions& options, const InitWorld& wo
                             false};
     TRY(world.services.start("holdfast-etcd", etcd_unit(member)));
   }
-  TRY_ASSIGN(const auto store, world.open_store(config.store));
-  TRY(write_first_records(*store, {config.cluster_id, options.cluster, pki::wall_now(), 1000}, ca));
+  {
+    TRY_ASSIGN(const auto store, world.open_store(config.store));
+    TRY(write_first_records(*store, {config.cluster_id, options.cluster, pki::wall_now(), 1000}, ca));
+  }  // closed: an SQLite store has one process
   // Last: until it is there, init can be run again.
   TRY(daemon::save_config(config, options.etc + "/config.json"));
   TRY(start_daemons(options, world));
