@@ -65,8 +65,9 @@ Error error_of(const Response& response) {
           "The host answered with HTTP status " + std::to_string(response.status) + "."};
 }
 
-Error failure(httplib::Error error, const std::string& address) {
-  const std::string alert = tls::take_alert();
+Error failure(httplib::SSLClient& client, httplib::Error error, const std::string& address) {
+  std::string alert = tls::take_alert();
+  if (alert.empty() && !not_sent(error)) alert = tls::probe_refusal(client.ssl_context(), address);
   if (!alert.empty()) {
     return {Code::denied,
             "Host " + address + " refuses this certificate (" + alert + "): is it of this cluster?"};
@@ -97,7 +98,7 @@ struct Client::Inner {
     TRY_ASSIGN(const auto client, connect(address(), options));
     (void)tls::take_alert();  // of an earlier connection
     const auto result = client->send(http_of(request));
-    if (!result) return failure(result.error(), address());
+    if (!result) return failure(*client, result.error(), address());
     return Response{result->status, result->get_header_value("Content-Type"), result->body, nullptr};
   }
 };
@@ -174,7 +175,7 @@ Status Client::Inner::stream_once(const Request& request, const std::function<bo
   if (stopped || cancelled) return {};
   if (head.status >= 400) return error_of(head);
   if (result) return {};
-  Error problem = failure(result.error(), address());
+  Error problem = failure(*client, result.error(), address());
   if (problem.code == Code::outcome_unknown)
     problem.code = head.status == 0 ? Code::unavailable : Code::failed;
   return problem;

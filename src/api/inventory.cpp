@@ -178,8 +178,9 @@ Result<record::NetworkRecord> show_network(Store& store, const std::string& name
 
 Result<std::vector<record::TaskRecord>> list_tasks(Store& store, std::size_t limit) {
   TRY_ASSIGN(auto all, records_of<record::TaskRecord>(store, key::kTasks));
-  std::stable_sort(all.begin(), all.end(),
-                   [](const auto& a, const auto& b) { return a.created < b.created; });
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.created, a.id) < std::pair(b.created, b.id);
+  });
   keep_newest(all, limit);
   return all;
 }

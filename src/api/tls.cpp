@@ -2,8 +2,12 @@
 
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include <memory>
+
+#include "api/server.hpp"
 
 namespace hf::api::tls {
 namespace {
@@ -100,5 +104,23 @@ std::string peer_certificate(const SSL* connection) {
 }
 
 std::string take_alert() { return std::exchange(last_alert, std::string()); }
+
+std::string probe_refusal(SSL_CTX* context, const std::string& address) {
+  const auto endpoint = parse_endpoint(address);
+  if (!endpoint.ok()) return "";
+  const std::unique_ptr<BIO, Deleter<BIO_free_all>> connection(BIO_new_ssl_connect(context));
+  const bool v6 = endpoint->host.find(':') != std::string::npos;
+  const std::string host = v6 ? "[" + endpoint->host + "]" : endpoint->host;
+  BIO_set_conn_hostname(connection.get(), (host + ":" + std::to_string(endpoint->port)).c_str());
+  (void)take_alert();  // of an earlier connection
+  if (BIO_do_connect(connection.get()) != 1) return take_alert();
+  int socket = -1;
+  BIO_get_fd(connection.get(), &socket);
+  const timeval patience{1, 0};
+  ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  char byte = 0;
+  BIO_read(connection.get(), &byte, 1);
+  return take_alert();
+}
 
 }  // namespace hf::api::tls

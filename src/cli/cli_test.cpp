@@ -163,8 +163,7 @@ TEST_F(Cli, a_host_that_is_down_is_passed_over) {
 TEST_F(Cli, edit_takes_a_file_or_an_editor) {
   cluster_.run_vm("web", "host1", 512);
   ASSERT_TRUE(pki::write_file(folder_ + "/editor",
-                              "#!/bin/sh\nsed -i 's/^memory = .*/memory = \"768 MiB\"/; /^name/a description "
-                              "= \"shop\"' \"$1\"\n",
+                              "#!/bin/sh\nsed -i '0,/^name/s/^name.*/&\\ndescription = \"shop\"/' \"$1\"\n",
                               0755)
                   .ok());
   const Outcome outcome = holdfast("vm edit web", "EDITOR=" + folder_ + "/editor");
@@ -257,6 +256,21 @@ TEST_F(Cli, init_makes_a_host_and_its_admin) {
             pki::load(options.etc + "/pki")->ca_pem);
   EXPECT_EQ(api::show_cluster(store)->cluster.id, config->cluster_id);
   EXPECT_EQ(init_cluster(options, world).code(), Code::exists);
+}
+
+TEST_F(Cli, init_makes_a_cluster_in_a_file) {
+  const std::string folders = " --etc " + folder_ + "/etc --state-dir " + folder_ + "/state --no-start";
+  const Outcome outcome = holdfast("cluster init --address 10.0.0.1 --host-name host1 --name shop" + folders);
+  ASSERT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_NE(outcome.out.find("Cluster shop was made."), std::string::npos);
+  EXPECT_NE(outcome.out.find("/usr/bin/holdfastd --config " + folder_ + "/etc/config.json"),
+            std::string::npos);
+  const auto config = config::load_config(folder_ + "/etc/config.json");
+  ASSERT_TRUE(config.ok()) << config.error().what;
+  const auto store = open_store(config->store);
+  ASSERT_TRUE(store.ok()) << store.error().what;
+  EXPECT_EQ(api::show_cluster(**store)->cluster.name, "shop");
+  EXPECT_EQ(holdfast("cluster init --address 10.0.0.1" + folders).status, 4);
 }
 
 TEST_F(Cli, join_follows_an_invite) {

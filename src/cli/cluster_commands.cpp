@@ -11,6 +11,11 @@
 
 namespace hf::cli {
 namespace {
+// A member that has just been started takes a while.
+Result<std::unique_ptr<Store>> open_patiently(const config::StoreConfig& store) {
+  return config::open_store(store, Store::Options{30s});
+}
+
 using nlohmann::json;
 
 std::unique_ptr<InitSystem> chosen_services(bool no_start) {
@@ -35,7 +40,7 @@ void add_common(CLI::App& command, InitOptions& options, bool& no_start) {
 
 void init(Session& session, const InitOptions& options, bool no_start) {
   const auto services = chosen_services(no_start);
-  const auto context = init_cluster(options, {config::open_store, *services});
+  const auto context = init_cluster(options, {open_patiently, *services});
   if (!context.ok()) return session.fail(context.error());
   fmt::print("Cluster {} was made. Its administrator's certificate is in {}: keep a copy in a safe place.\n",
              options.cluster, *context);
@@ -44,7 +49,7 @@ void init(Session& session, const InitOptions& options, bool no_start) {
 void join(Session& session, InitOptions options, bool no_start) {
   if (options.invite.empty() || options.invite == "-") std::getline(std::cin, options.invite);
   const auto services = chosen_services(no_start);
-  const Status joined = join_cluster(options, {config::open_store, *services});
+  const Status joined = join_cluster(options, {open_patiently, *services});
   if (!joined.ok()) return session.fail(joined.error());
   fmt::print("This host has joined the cluster.\n");
 }

@@ -46,13 +46,20 @@ void write_out(std::string_view text) {
   }
 }
 
+// How far the output is; the input follows it.
+struct Progress {
+  std::atomic<bool> opened{false}, ended{false};
+};
+
 // Reads what is typed and sends it, until Ctrl-] or the console ends. At the end of a piped input the output
 // goes on.
-Status send_input(api::Client& client, const std::string& path, const std::atomic<bool>& ended, bool raw) {
+Status send_input(api::Client& client, const std::string& path, const Progress& output, bool raw) {
   bool open = true;
-  while (!ended) {
-    pollfd waiting{open ? STDIN_FILENO : -1, POLLIN, 0};
-    if (::poll(&waiting, 1, 200) <= 0) continue;
+  while (!output.ended) {
+    // Input before the console is open would be lost, or hold a connection of its own.
+    const bool ready = open && output.opened;
+    pollfd waiting{ready ? STDIN_FILENO : -1, POLLIN, 0};
+    if (::poll(&waiting, 1, output.opened ? 200 : 20) <= 0) continue;
     char buffer[1024];
     const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
     if (n <= 0) {
@@ -79,7 +86,7 @@ void run_console(Session& session, const std::string& vm) {
   api::Request request;
   request.method = "GET";
   request.path = "/v1/vms/" + api::escape(vm) + "/console";
-  std::atomic<bool> ended{false};
+  Progress progress;
   Status outcome;
   Status typed;
   {
@@ -90,12 +97,13 @@ void run_console(Session& session, const std::string& vm) {
         return true;
       };
       const auto opened = [&] {
+        progress.opened = true;
         if (raw.active()) fmt::print(stderr, "Console of VM {}. Ctrl-] leaves it.\r\n", vm);
       };
       outcome = output->stream(request, take, opened);
-      ended = true;
+      progress.ended = true;
     });
-    typed = send_input(*input, request.path, ended, raw.active());
+    typed = send_input(*input, request.path, progress, raw.active());
     output->cancel();
     reader.join();
   }

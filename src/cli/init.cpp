@@ -9,6 +9,7 @@
 #include "api/client.hpp"
 #include "api/operations.hpp"
 #include "core/record/records.hpp"
+#include "sys/etcd/member.hpp"
 #include "sys/pki/files.hpp"
 #include "sys/pki/pki.hpp"
 #include "sys/pki/system.hpp"
@@ -53,12 +54,30 @@ Result<config::HostConfig> base_config(const InitOptions& options) {
 void use_etcd(config::HostConfig& config, std::vector<std::string> endpoints) {
   config.store.kind = config::StoreKind::etcd;
   config.store.endpoints = std::move(endpoints);
+  config.store.prefix = "/holdfast/" + config.cluster_id + "/";
   const bool tls = !config.store.endpoints.empty() && config.store.endpoints.front().starts_with("https://");
   if (tls) {
     config.store.tls_ca = config.pki.ca;
     config.store.tls_certificate = config.pki.certificate;
     config.store.tls_key = config.pki.key;
   }
+}
+
+// The etcd member of this host. Its key is the host's own, which only root reads.
+etcd::MemberConfig etcd_member(const InitOptions& options, const config::HostConfig& config,
+                               const std::map<std::string, std::string>& cluster) {
+  const etcd::EtcdTls tls{config.pki.ca, config.pki.certificate, config.pki.key};
+  etcd::MemberConfig member;
+  member.user = "root";
+  member.name = config.host;
+  member.data_dir = options.state_dir + "/etcd";
+  member.client_address = options.address + ":2379";
+  member.peer_address = options.address + ":2380";
+  member.client_tls = tls;
+  member.peer_tls = tls;
+  member.initial_cluster = cluster;
+  member.token = config.cluster_id;
+  return member;
 }
 
 Status start_daemons(const InitOptions& options, const InitWorld& world) {
@@ -104,16 +123,14 @@ Result<std::string> init_cluster(const InitOptions& options, const InitWorld& wo
   const std::string context = options.etc + "/admin";
   TRY(save_context({{config.api_advertise}, admin}, context));
   if (own_etcd) {
-    const EtcdMember member{config.host,
-                            options.address,
-                            options.state_dir,
-                            options.etc + "/pki",
-                            fmt::format("{}=https://{}:2380", config.host, options.address),
-                            false};
-    TRY(world.services.start("holdfast-etcd", etcd_unit(member)));
+    const std::string peer = etcd::peer_url(options.address + ":2380", true);
+    const auto member = etcd_member(options, config, {{config.host, peer}});
+    TRY(world.services.start("holdfast-etcd", etcd::member_unit(member)));
   }
-  TRY_ASSIGN(const auto store, world.open_store(config.store));
-  TRY(write_first_records(*store, {config.cluster_id, options.cluster, pki::wall_now(), 1000}, ca));
+  {
+    TRY_ASSIGN(const auto store, world.open_store(config.store));
+    TRY(write_first_records(*store, {config.cluster_id, options.cluster, pki::wall_now(), 1000}, ca));
+  }  // closed: an SQLite store has one process
   // Last: until it is there, init can be run again.
   TRY(config::save_config(config, options.etc + "/config.json"));
   TRY(start_daemons(options, world));
@@ -127,7 +144,7 @@ Status join_cluster(const InitOptions& options, const InitWorld& world) {
   TRY_ASSIGN(config::HostConfig config, base_config(named));
   config.cluster_id = invite.cluster_id;
   api::Client client({invite.endpoints, invite.credentials, "", 15s});
-  const std::string peer = options.store_member ? fmt::format("https://{}:2380", options.address) : "";
+  const std::string peer = options.store_member ? etcd::peer_url(options.address + ":2380", true) : "";
   const json body{{"addresses", {options.address}}, {"store_peer_url", peer}};
   TRY_ASSIGN(const std::string text, client.call("POST", "/v1/members", body.dump()));
   const json answer = json::parse(text, nullptr, false);
@@ -138,13 +155,13 @@ Status join_cluster(const InitOptions& options, const InitWorld& world) {
   TRY(pki::save(invite.credentials, options.etc + "/pki"));
   use_etcd(config, invite.store_endpoints);
   if (options.store_member) {
-    const EtcdMember member{config.host,
-                            options.address,
-                            options.state_dir,
-                            options.etc + "/pki",
-                            answer.value("initial_cluster", ""),
-                            true};
-    TRY(world.services.start("holdfast-etcd", etcd_unit(member)));
+    std::map<std::string, std::string> cluster;
+    for (const auto& one : split_list(answer.value("initial_cluster", ""))) {
+      cluster[one.substr(0, one.find('='))] = one.substr(one.find('=') + 1);
+    }
+    auto member = etcd_member(options, config, cluster);
+    member.state = etcd::MemberConfig::State::existing;
+    TRY(world.services.start("holdfast-etcd", etcd::member_unit(member)));
     config.store.endpoints.insert(config.store.endpoints.begin(),
                                   fmt::format("https://{}:2379", options.address));
   }

@@ -60,30 +60,4 @@ std::string daemon_unit(const std::string& config) {
       config);
 }
 
-std::string etcd_command(const EtcdMember& m) {
-  const std::string peer = fmt::format("https://{}:2380", m.address);
-  const std::string tls = fmt::format(
-      "--cert-file {0}/cert.pem --key-file {0}/key.pem --trusted-ca-file {0}/ca.pem --client-cert-auth "
-      "--peer-cert-file {0}/cert.pem --peer-key-file {0}/key.pem --peer-trusted-ca-file {0}/ca.pem "
-      "--peer-client-cert-auth",
-      m.pki_dir);
-  return fmt::format(
-      "/usr/bin/etcd --name {} --data-dir {}/etcd --listen-client-urls "
-      "https://{}:2379,https://127.0.0.1:2379 "
-      "--advertise-client-urls https://{}:2379 --listen-peer-urls {} --initial-advertise-peer-urls {} "
-      "--initial-cluster {} "
-      "--initial-cluster-state {} {}",
-      m.host, m.state_dir, m.address, m.address, peer, peer, m.initial_cluster, m.joins ? "existing" : "new",
-      tls);
-}
-
-std::string etcd_unit(const EtcdMember& member) {
-  return fmt::format(
-      "[Unit]\nDescription=Store of the Holdfast cluster "
-      "(etcd)\nAfter=network-online.target\n\n[Service]\nType=notify\n"
-      "ExecStart={}\nRestart=always\nRestartSec=1\nLimitNOFILE=65536\n\n[Install]\nWantedBy=multi-user."
-      "target\n",
-      etcd_command(member));
-}
-
 }  // namespace hf::cli

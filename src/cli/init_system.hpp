@@ -23,12 +23,4 @@ std::unique_ptr<InitSystem> detect_init_system();
 // The units' texts; `config` is the path of config.json.
 std::string guard_unit(const std::string& config);
 std::string daemon_unit(const std::string& config);
-struct EtcdMember {
-  std::string host, address, state_dir, pki_dir;
-  std::string initial_cluster;  // "host1=https://10.0.0.1:2380,..."
-  bool joins = false;           // an existing cluster
-};
-std::string etcd_command(const EtcdMember& member);
-std::string etcd_unit(const EtcdMember& member);
-
 }  // namespace hf::cli

@@ -19,7 +19,9 @@ std::string cut(const std::string& text, std::size_t width) {
   if (columns_of(text) <= width) return text;
   std::size_t seen = 0;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (begins_character(text[i]) && ++seen == width) return text.substr(0, i) + "…";
+    if (!begins_character(text[i]) || ++seen != width) continue;
+    const std::string kept = text.substr(0, i);
+    return kept.substr(0, kept.find_last_not_of(' ') + 1) + "…";
   }
   return text;
 }

@@ -1,5 +1,7 @@
 #include "config/store/open_store.hpp"
 
+#include <filesystem>
+
 #include "sys/etcd/etcd_store.hpp"
 #include "sys/sqlite/sqlite_store.hpp"
 
@@ -19,14 +21,19 @@ etcd::EtcdOptions etcd_options(const StoreConfig& store) {
   return options;
 }
 
-Result<std::unique_ptr<Store>> open_store(const StoreConfig& store) {
+Result<std::unique_ptr<Store>> open_store(const StoreConfig& store, Store::Options options) {
   if (store.kind == StoreKind::etcd) {
-    TRY_ASSIGN(auto opened, etcd::EtcdStore::open(etcd_options(store)));
+    etcd::EtcdOptions etcd = etcd_options(store);
+    etcd.store = options;
+    TRY_ASSIGN(auto opened, etcd::EtcdStore::open(etcd));
     return std::unique_ptr<Store>(std::move(opened));
   }
-  sqlite::SqliteOptions options;
-  options.path = store.path;
-  TRY_ASSIGN(auto opened, sqlite::SqliteStore::open(options));
+  std::error_code failed;
+  std::filesystem::create_directories(std::filesystem::path(store.path).parent_path(), failed);
+  if (failed) return from_errno("Cannot make the folder of " + store.path, failed.value());
+  sqlite::SqliteOptions file;
+  file.path = store.path;
+  TRY_ASSIGN(auto opened, sqlite::SqliteStore::open(file));
   return std::unique_ptr<Store>(std::move(opened));
 }
 
