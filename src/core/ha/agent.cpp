@@ -35,6 +35,20 @@ bool Agent::owned(const VmId& vm, const View& view) const {
   return owner != nullptr && owner->record.phase == Phase::claimed && owner->record.host == self_;
 }
 
+// A VM with a disk that no other host sees would be frozen for nobody's sake.
+bool Agent::is_guarded(const VmId& vm, const View& view) const {
+  auto found = view.vms.find(vm);
+  if (found == view.vms.end() || !found->second.record.spec.is_protected()) return false;
+  const auto& spec = found->second.record.spec;
+  auto local = [&](const std::string& name) {
+    return std::any_of(view.datastores.begin(), view.datastores.end(), [&](const auto& entry) {
+      return entry.second.record.name == name && !entry.second.record.shared;
+    });
+  };
+  return !local(spec.datastore) &&
+         std::none_of(spec.disks.begin(), spec.disks.end(), [&](const auto& disk) { return local(disk.datastore); });
+}
+
 // safety: nothing begins without a live session and fresh contact; the guard checks the latter again, with its own clock.
 bool Agent::may_begin(const AgentContext& context) const { return context.session.active() && !context.guard.lapsed; }
 
@@ -196,7 +210,8 @@ void Agent::claim(const VmId& vm, Epoch epoch, Kind kind, const std::string& rea
   // safety: read before the swap is sent; the guard acts only if it is still its generation (no freeze in between).
   pending.generation = context.guard.generation;
   pending.was_frozen = context.guard.frozen.count(vm) != 0;
-  pending.written = {Phase::claimed, self_, epoch, context.session.id(), reason};
+  const bool guarded = kind == Kind::reclaim ? owner->record.guarded : is_guarded(vm, context.view);
+  pending.written = {Phase::claimed, self_, epoch, context.session.id(), guarded, reason};
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, owner->version});
   txn.conditions.push_back(context.session.alive_condition());
@@ -220,7 +235,7 @@ void Agent::release(const VmId& vm, record::VmStatus status, const Error* error,
   Pending pending;
   pending.kind = Kind::release;
   pending.vm = vm;
-  pending.written = {Phase::released, HostId(), owner->record.epoch, SessionId(), status.message};
+  pending.written = {Phase::released, HostId(), owner->record.epoch, SessionId(), false, status.message};
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, owner->version});
   // safety: given up only with no process here.

@@ -93,6 +93,7 @@ class Agent {
   void kill(const VmId& vm, Local& local, const std::string& why, Actions& out);
 
   bool owned(const VmId& vm, const View& view) const;
+  bool is_guarded(const VmId& vm, const View& view) const;
   bool may_begin(const AgentContext& context) const;
   const record::TaskRecord* active_task(const VmId& vm, const View& view) const;
   record::VmStatus status(const VmId& vm, record::VmState state, Epoch epoch, std::string message) const;

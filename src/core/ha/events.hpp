@@ -76,7 +76,7 @@ struct KeepAlive { OpId op = 0; LeaseNumber lease = 0; };
 struct Commit { OpId op = 0; TypedTxn txn; };
 struct Read { OpId op = 0; std::string key; };
 // safety: tells the guard that the store lease was renewed by a request that began then.
-struct Renewed { Instant began; };
+struct Renewed { Instant began; SessionId session; };
 // safety: confirm the owner record on the datastore, start QEMU stopped, have the guard admit it under `generation`, resume.
 // Any refusal on the way: kill what was started, report Launched{ok=false}.
 struct Launch { record::VmRecord vm; record::OwnerRecord owner; Generation generation = 0; };

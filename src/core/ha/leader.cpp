@@ -155,7 +155,9 @@ Leader::Next Leader::next_for(const VmId& vm, const record::VmRecord& record, co
   const bool held = owner != nullptr && owner->record.phase != Phase::released;
   if (held) {
     const bool unclaimed = owner->record.phase == Phase::assigned && health_of(owner->record.host) != Health::alive;
-    return unclaimed || dead(owner->record.host) ? Next::give_back : Next::nothing;
+    // safety: as for a takeover, only a guarded VM of a dead host is known to stand still.
+    const bool proven = owner->record.guarded && dead(owner->record.host);
+    return unclaimed || proven ? Next::give_back : Next::nothing;
   }
   auto task = context.view.tasks.find(record.active_task);
   const bool stops = task != context.view.tasks.end() && (task->second.record.kind == record::TaskKind::vm_stop ||
@@ -175,7 +177,8 @@ Leader::Next Leader::next_wanted(const VmId& vm, const record::VmRecord& record,
     // safety: not yet claimed, so the swap alone decides: a claim changes the record's version.
     return waited || health_of(owner->record.host) != Health::alive ? Next::assign : Next::nothing;
   }
-  if (!record.spec.is_protected()) return Next::nothing;
+  // safety: an unguarded VM is never frozen, so its host's silence proves nothing.
+  if (!record.spec.is_protected() || !owner->record.guarded) return Next::nothing;
   return dead(owner->record.host) ? Next::take_over : Next::nothing;
 }
 

@@ -9,7 +9,7 @@
 // | none, released      |                       | chooses a host: assigned, epoch + 1 (after a failed start: later)  |
 // | assigned            | alive                 | waits claim_timeout, then chooses another: epoch + 1              |
 // | assigned            | not alive             | chooses another: epoch + 1 (a claim in between wins the swap)     |
-// | claimed             | dead, VM protected    | takes over: assigned to another, epoch + 1, proof in the swap     |
+// | claimed, guarded    | dead, VM protected    | takes over: assigned to another, epoch + 1, proof in the swap     |
 // | claimed             | anything else         | leaves it                                                         |
 #include <functional>
 #include <map>

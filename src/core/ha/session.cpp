@@ -19,7 +19,7 @@ void Session::become_active(Version version, Actions& out) {
   version_ = version;
   next_at_ = grant_began_ + timing_.heartbeat;
   // safety: the lease's time runs from when the store got the grant, which is after we began to ask for it.
-  out.emplace_back(action::Renewed{grant_began_});
+  out.emplace_back(action::Renewed{grant_began_, id_});
 }
 
 void Session::tick(Instant now, Actions& out) {
@@ -69,7 +69,7 @@ bool Session::on(const event::LeaseKept& kept, Instant now, Actions& out) {
     become_absent(now);
   } else if (kept.outcome == Outcome::done) {
     // safety: counted from the begin of the request; see timing.hpp.
-    out.emplace_back(action::Renewed{bug_ == KeptBug::renewal_counts_from_end ? now : kept.began});
+    out.emplace_back(action::Renewed{bug_ == KeptBug::renewal_counts_from_end ? now : kept.began, id_});
   }
   return true;
 }

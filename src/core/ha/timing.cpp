@@ -49,22 +49,19 @@ Status Timing::validate() const {
 }
 
 std::vector<Timing::Row> Timing::table() const {
-  auto row = [](std::string name, Duration value, std::string meaning) {
-    return Row{std::move(name), fmt::format("{:.2f} s", seconds(value)), std::move(meaning)};
-  };
+  const Duration stands_still = stretched(freeze_after + guard_latency, drift_permille);
+  const Duration may_start = stretched(std::min<Duration>(takeover_after, lease_ttl), -drift_permille);
   return {
-      row("heartbeat", heartbeat, "base of all: each witness is renewed, each peer hears from us"),
-      row("slot read", slot_read, "how often other hosts' slots are looked at"),
-      row("freeze after", freeze_after, "since the begin of the last renewal of store lease or slot: VMs freeze, writes are held"),
-      row("guard latency", guard_latency, "allowance until every vCPU stands still"),
-      row("store lease", lease_ttl, "the host's session ends in the store"),
-      row("takeover after", takeover_after, "a slot unchanged for this long is still"),
-      row("margin", stretched(std::min<Duration>(takeover_after, lease_ttl), -drift_permille) -
-                        stretched(freeze_after + guard_latency, drift_permille),
-          "between 'stands still' and 'may start elsewhere', with clocks drifting apart by " +
-              fmt::format("{:.1f} %", drift_permille / 10.0)),
-      row("claim timeout", claim_timeout, "an assignment not taken up goes to another host"),
-      row("quiet", quiet, "after its own contact broke, a leader declares nobody dead"),
+      {"heartbeat", heartbeat, "base of all: each witness is renewed, each peer hears from us"},
+      {"slot_read", slot_read, "how often other hosts' slots are looked at"},
+      {"freeze_after", freeze_after, "since the begin of the last renewal of store lease or slot: VMs freeze, writes are held"},
+      {"guard_latency", guard_latency, "allowance until every vCPU stands still"},
+      {"lease_ttl", lease_ttl, "the host's session ends in the store"},
+      {"takeover_after", takeover_after, "a slot unchanged for this long is still"},
+      {"margin", may_start - stands_still,
+       fmt::format("between \"stands still\" and \"may start elsewhere\", clocks drifting apart by {:.1f} %", drift_permille / 10.0)},
+      {"claim_timeout", claim_timeout, "an assignment not taken up goes to another host"},
+      {"quiet", quiet, "after its own contact broke, a leader declares nobody dead"},
   };
 }
 

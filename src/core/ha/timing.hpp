@@ -48,7 +48,9 @@ struct Timing {
   Status validate() const;
   // For `holdfast ha show --timing`: name, value and meaning, in order.
   struct Row {
-    std::string name, value, meaning;
+    std::string name;
+    Duration value;
+    std::string meaning;
   };
   std::vector<Row> table() const;
 };

@@ -89,6 +89,7 @@ void to_json(json& j, const OwnerRecord& owner) {
            {"host", owner.host},
            {"epoch", owner.epoch},
            {"session", owner.session},
+           {"guarded", owner.guarded},
            {"reason", owner.reason}};
 }
 void from_json(const json& j, OwnerRecord& owner) {
@@ -97,6 +98,7 @@ void from_json(const json& j, OwnerRecord& owner) {
   owner.host = j.at("host").get<HostId>();
   owner.epoch = j.at("epoch").get<Epoch>();
   owner.session = j.at("session").get<SessionId>();
+  owner.guarded = j.at("guarded").get<bool>();
   owner.reason = j.value("reason", "");
 }
 

@@ -121,6 +121,9 @@ struct OwnerRecord {
   HostId host;
   Epoch epoch;
   SessionId session;
+  // safety: the host's guard freezes it when contact is lost; only then may a dead host's VM be given to another. Fixed
+  // when the VM starts, whatever its spec says later.
+  bool guarded = false;
   std::string reason;  // why it was given: "start", "restart: host2 is dead (...)", ...
   bool operator==(const OwnerRecord&) const = default;
 };

@@ -1,0 +1,218 @@
+#include "daemon/daemon.hpp"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "api/handler.hpp"
+#include "api/client.hpp"
+#include "api/operations.hpp"
+#include "api/server.hpp"
+#include "base/log.hpp"
+#include "daemon/beat.hpp"
+#include "daemon/control.hpp"
+#include "daemon/inventory.hpp"
+#include "daemon/local_services.hpp"
+#include "daemon/open_store.hpp"
+#include "daemon/slot_reader.hpp"
+#include "daemon/store_shell.hpp"
+#include "daemon/task_runner.hpp"
+#include "daemon/version.hpp"
+#include "daemon/vm_shell.hpp"
+#include "sys/process/cgroup.hpp"
+#include "sys/process/host_facts.hpp"
+#include "sys/qemu/accelerator.hpp"
+#include "sys/qemu/qemu_hypervisor.hpp"
+
+namespace hf::daemon {
+namespace {
+
+constexpr std::uint64_t kSetAsideMib = 1024;  // for the host itself, at least
+constexpr std::chrono::seconds kStoreRetry{1};
+
+// The cluster's record, from the store or, while that is away, from the copy of the last start: a daemon that restarts
+// during an outage must take its VMs up all the same.
+Result<record::ClusterRecord> cluster_record(Store& store, const std::string& copy_path) {
+  auto entry = store.get(record::key::kCluster);
+  if (entry.ok()) {
+    std::ofstream(copy_path) << entry->value;
+    return record::decode<record::ClusterRecord>(entry->value);
+  }
+  if (entry.code() == Code::not_found) {
+    return Error{Code::not_found, "The store holds no cluster. Make one with: holdfast cluster init"};
+  }
+  std::ifstream copy(copy_path);
+  std::stringstream text;
+  text << copy.rdbuf();
+  if (!text.str().empty()) return record::decode<record::ClusterRecord>(text.str());
+  return entry.error();
+}
+
+record::ClusterRecord wait_for_cluster(Store& store, const std::string& copy_path) {
+  std::string said;
+  for (;;) {
+    auto cluster = cluster_record(store, copy_path);
+    if (cluster.ok()) return *cluster;
+    if (cluster.error().what != said) {
+      said = cluster.error().what;
+      log(Level::warn, "Waiting for the store.", {{"why", said}});
+    }
+    std::this_thread::sleep_for(kStoreRetry);
+  }
+}
+
+std::uint64_t random_seed() {
+  std::uint64_t seed = 0;
+  while (getrandom(&seed, sizeof seed, 0) != sizeof seed) continue;
+  return seed;
+}
+
+Result<qemu::QemuOptions> qemu_options(const DaemonConfig& config) {
+  qemu::QemuOptions options;
+  options.run_dir = config.run_dir;
+  options.cgroup_root = config.cgroup_root;
+  if (options.cgroup_root.empty()) {
+    TRY_ASSIGN(const std::string mount, process::cgroup2_mount());
+    options.cgroup_root = mount + "/holdfast";
+  }
+  options.log_dir = config.state_dir + "/log";
+  options.qemu_binary = config.qemu.binary;
+  options.shim = config.qemu.shim;
+  if (config.qemu.uid >= 0) options.uid = static_cast<uid_t>(config.qemu.uid);
+  if (config.qemu.gid >= 0) options.gid = static_cast<gid_t>(config.qemu.gid);
+  options.nice = config.qemu.nice;
+  options.accelerator = qemu::choose_accelerator(qemu::read_kvm_facts());
+  options.memory_tracker = process::memory_tracker(!options.shim.empty());
+  options.command = vm::qemu_command;
+  return options;
+}
+
+Result<record::HostRecord> host_record(const DaemonConfig& config, const qemu::QemuOptions& qemu) {
+  TRY_ASSIGN(const auto facts, process::host_facts());
+  TRY_ASSIGN(const std::string version, process::qemu_version(config.qemu.binary));
+  record::HostRecord host;
+  host.host = HostId(config.host);
+  host.version = kVersion;
+  host.api_address = config.api_advertise;
+  const auto colon = config.api_advertise.rfind(':');
+  host.heartbeat_address = config.api_advertise.substr(0, colon) +
+                           config.heartbeat_listen.substr(config.heartbeat_listen.rfind(':'));
+  host.cpus = config.cpus > 0 ? config.cpus : facts.cpus;
+  const std::uint64_t aside = std::max(kSetAsideMib, facts.memory_mib / 10);
+  host.memory_mib = config.memory_mib > 0 ? config.memory_mib : facts.memory_mib - std::min(aside, facts.memory_mib);
+  host.accelerator = qemu::name_of(qemu.accelerator.accelerator);
+  host.accelerator_reason = qemu.accelerator.reason;
+  host.qemu_version = version;
+  return host;
+}
+
+ha::event::GuardReport to_report(const guard::GuardStatus& status) {
+  ha::event::GuardReport report;
+  report.generation = status.generation;
+  report.lapsed = !status.contact_fresh;
+  for (const auto& vm : status.vms) {
+    if (vm.state == ha::Guard::State::frozen) report.frozen.insert(vm.vm);
+  }
+  return report;
+}
+
+// Members are made in order and destroyed in reverse: the API ends first, the mailbox last.
+class RealDaemon final : public Daemon {
+ public:
+  RealDaemon(const DaemonConfig& config, std::unique_ptr<Store> store, const record::ClusterRecord& cluster,
+             qemu::QemuOptions qemu, const record::HostRecord& host, pki::Credentials credentials)
+      : timing_(ha::Timing::from_heartbeat(std::chrono::milliseconds(cluster.heartbeat_ms))),
+        store_(std::move(store)),
+        guard_(config.run_dir + "/guard.sock"),
+        hypervisor_(std::move(qemu)),
+        stamp_(host.host),
+        store_shell_(*store_, mailbox_, stamp_),
+        inventory_(host, *store_, guard_, surroundings_),
+        vm_shell_(host.host, hypervisor_, guard_, surroundings_, mailbox_),
+        slot_reader_(mailbox_, timing_.slot_read),
+        operations_(*store_, api::Operations::real_world(host.host)),
+        task_runner_(host.host, operations_, surroundings_),
+        control_(host.host, timing_, random_seed(),
+                 {mailbox_, store_shell_, vm_shell_, slot_reader_, guard_, [this](const ha::View& view) { on_view(view); }}),
+        subscription_(config.run_dir + "/guard.sock", guard_callbacks()),
+        beat_(host.host, config.heartbeat_listen, timing_.heartbeat, *store_, mailbox_, control_),
+        services_(config, timing_, hypervisor_, guard_, control_),
+        peers_(credentials),
+        handler_(*store_, services_, &peers_, api::Operations::real_world(host.host)),
+        server_(handler_, std::move(credentials)) {}
+
+  Status begin(const DaemonConfig& config) {
+    TRY(timing_.validate());
+    for (const auto& row : timing_.table()) {
+      log(Level::info, "timing", {{"name", row.name}, {"ms", std::to_string(row.value / std::chrono::milliseconds(1))}});
+    }
+    TRY(vm_shell_.adopt());
+    store_shell_.start();
+    return server_.start(config.api_listen);
+  }
+
+ private:
+  guard::GuardSubscription::Callbacks guard_callbacks() {
+    guard::GuardSubscription::Callbacks callbacks;
+    callbacks.on_status = [this](const guard::GuardStatus& status) { mailbox_.post(to_report(status)); };
+    callbacks.on_lost = [](const Error& why) { log(Level::warn, "The guard is away.", {{"why", why.what}}); };
+    return callbacks;
+  }
+
+  void on_view(const ha::View& view) {
+    std::vector<record::DatastoreRecord> datastores;
+    for (const auto& [id, stored] : view.datastores) datastores.push_back(stored.record);
+    std::vector<record::NetworkRecord> networks;
+    for (const auto& [name, stored] : view.networks) networks.push_back(stored.record);
+    inventory_.set_wanted(std::move(datastores), std::move(networks));
+    task_runner_.look_at(view);
+  }
+
+  const ha::Timing timing_;
+  Mailbox mailbox_;
+  std::unique_ptr<Store> store_;
+  guard::GuardClient guard_;
+  qemu::QemuHypervisor hypervisor_;
+  SharedSurroundings surroundings_;
+  EventStamp stamp_;
+  StoreShell store_shell_;
+  Inventory inventory_;
+  VmShell vm_shell_;
+  SlotReader slot_reader_;
+  api::Operations operations_;
+  TaskRunner task_runner_;
+  Control control_;
+  guard::GuardSubscription subscription_;
+  Beat beat_;
+  LocalServices services_;
+  api::HttpPeers peers_;
+  api::Handler handler_;
+  api::Server server_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonConfig& config) {
+  TRY(process::require_root());
+  std::error_code failed;
+  for (const auto& folder : {config.run_dir, config.state_dir, config.state_dir + "/log"}) {
+    std::filesystem::create_directories(folder, failed);
+    if (failed) return from_errno("Cannot make " + folder, failed.value());
+  }
+  TRY_ASSIGN(auto credentials, pki::load(std::filesystem::path(config.pki.ca).parent_path().string()));
+  TRY_ASSIGN(auto qemu, qemu_options(config));
+  TRY_ASSIGN(const auto host, host_record(config, qemu));
+  log(Level::info, "accelerator", {{"name", host.accelerator}, {"why", host.accelerator_reason}});
+  TRY_ASSIGN(auto store, open_store(config));
+  const auto cluster = wait_for_cluster(*store, config.state_dir + "/cluster.json");
+  auto daemon = std::make_unique<RealDaemon>(config, std::move(store), cluster, std::move(qemu), host, std::move(credentials));
+  TRY(daemon->begin(config));
+  return std::unique_ptr<Daemon>(std::move(daemon));
+}
+
+}  // namespace hf::daemon

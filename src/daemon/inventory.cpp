@@ -1,0 +1,153 @@
+#include "daemon/inventory.hpp"
+
+#include <net/if.h>
+#include <pthread.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "sys/datastore/datastore.hpp"
+
+namespace hf::daemon {
+namespace {
+constexpr Duration kLookEvery = 2s;
+constexpr Duration kPatience = 2s;
+
+std::string path_on(const record::DatastoreRecord& datastore, const HostId& host) {
+  for (const auto& name : {host.text, std::string("*")}) {
+    if (auto found = datastore.paths.find(name); found != datastore.paths.end()) return found->second;
+  }
+  return {};
+}
+}  // namespace
+
+Inventory::Inventory(record::HostRecord fixed, Store& store, guard::GuardClient& guard, SharedSurroundings& surroundings)
+    : fixed_(std::move(fixed)), store_(store), guard_(guard), surroundings_(surroundings), thread_([this] { run(); }) {
+  pthread_setname_np(thread_.native_handle(), "hf-inventory");
+}
+
+Inventory::~Inventory() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Inventory::set_wanted(std::vector<record::DatastoreRecord> datastores, std::vector<record::NetworkRecord> networks) {
+  std::lock_guard lock(mutex_);
+  if (told_ && datastores == datastores_ && networks == networks_) return;
+  told_ = true;
+  datastores_ = std::move(datastores);
+  networks_ = std::move(networks);
+  look_again_ = true;
+  changed_.notify_all();
+}
+
+bool Inventory::know_committed() {
+  if (committed_) return true;
+  auto stored = store_.get(record::key::kHosts + fixed_.host.text);
+  if (!stored.ok() && stored.code() != Code::not_found) return false;
+  record::HostRecord before;
+  if (stored.ok()) {
+    auto decoded = record::decode<record::HostRecord>(stored->value);
+    if (decoded.ok()) before = std::move(*decoded);
+  }
+  committed_ = before;
+  return true;
+}
+
+void Inventory::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const bool told = told_;
+    look_again_ = false;
+    lock.unlock();
+    // Until both are known the guard goes on with the slots it has.
+    if (told && know_committed()) look();
+    lock.lock();
+    changed_.wait_for(lock, kLookEvery, [this] { return stopping_ || look_again_; });
+  }
+}
+
+bool Inventory::usable(const record::DatastoreRecord& datastore, const std::string& path) {
+  auto& worker = workers_[datastore.id.text];
+  if (!worker) worker = std::make_unique<datastore::CallWorker>();
+  auto checked = worker->run<bool>(kPatience, [path, id = datastore.id]() -> Result<bool> {
+    TRY(datastore::check_marker(path, id));
+    return true;
+  });
+  return checked.ok();
+}
+
+void Inventory::look() {
+  std::vector<record::DatastoreRecord> datastores;
+  std::vector<record::NetworkRecord> networks;
+  record::HostRecord next = fixed_;
+  {
+    std::lock_guard lock(mutex_);
+    datastores = datastores_;
+    networks = networks_;
+  }
+  Surroundings found;
+  for (const auto& datastore : datastores) {
+    const std::string path = path_on(datastore, next.host);
+    if (path.empty() || !usable(datastore, path)) continue;
+    found.datastores[datastore.name] = {datastore.id, path, datastore.shared};
+    next.datastores[datastore.id.text] = path;
+  }
+  for (const auto& network : networks) {
+    if (if_nametoindex(network.bridge.c_str()) == 0) continue;
+    found.networks[network.name] = {network.bridge, network.vlan};
+    next.networks.push_back(network.name);
+  }
+  next.slot_datastores = choose_slots(datastores, found);
+  surroundings_.publish(found);
+  publish(std::move(next), found);
+}
+
+// A slot that is in use stays in use while its datastore is in the cluster: a stalled one must not make the list flap.
+std::vector<std::string> Inventory::choose_slots(const std::vector<record::DatastoreRecord>& wanted,
+                                                 const Surroundings& found) const {
+  std::vector<std::string> slots;
+  for (const auto& id : committed_->slot_datastores) {
+    if (std::any_of(wanted.begin(), wanted.end(), [&](const auto& d) { return d.id.text == id; })) slots.push_back(id);
+  }
+  for (const auto& [name, datastore] : found.datastores) {
+    const bool listed = std::find(slots.begin(), slots.end(), datastore.id.text) != slots.end();
+    if (datastore.shared && !listed && slots.size() < kSlotsMax) slots.push_back(datastore.id.text);
+  }
+  return slots;
+}
+
+void Inventory::tell_guard(const std::vector<std::string>& slots, const Surroundings& found) {
+  for (const auto& [name, datastore] : found.datastores) slot_paths_[datastore.id.text] = datastore.path;
+  std::vector<guard::SlotTarget> targets;
+  for (const auto& id : slots) {
+    if (auto path = slot_paths_.find(id); path != slot_paths_.end()) targets.push_back({DatastoreId(id), path->second});
+  }
+  if (const Status told = guard_.set_slots(targets); !told.ok()) {
+    log(Level::warn, "The guard was not told its slots.", {{"why", told.error().what}});
+  }
+}
+
+void Inventory::publish(record::HostRecord next, const Surroundings& found) {
+  const auto& before = committed_->slot_datastores;
+  if (next == *committed_) return tell_guard(before, found);
+  // safety: observers prove a host's stillness by the slots its record names. So the guard counts a slot only once the
+  // record that names it is committed, and has stopped counting one before the record drops it.
+  std::vector<std::string> both;
+  for (const auto& id : before) {
+    if (std::find(next.slot_datastores.begin(), next.slot_datastores.end(), id) != next.slot_datastores.end()) both.push_back(id);
+  }
+  tell_guard(both, found);
+  Txn txn;
+  txn.writes.push_back({record::key::kHosts + next.host.text, record::encode(next), LeaseId{}, false});
+  auto committed = store_.commit(txn);
+  if (!committed.ok()) return;
+  committed_ = next;
+  tell_guard(next.slot_datastores, found);
+}
+
+}  // namespace hf::daemon

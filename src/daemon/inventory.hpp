@@ -1,0 +1,60 @@
+#pragma once
+// Inventory: keeps this host's HostRecord true: which datastores are mounted (found by their marker, not by their path), which
+// networks have a bridge, capacity, addresses; makes its heartbeat slots and tells the guard where to write them.
+// Owns one thread. Thread-safe.
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/record/records.hpp"
+#include "daemon/surroundings.hpp"
+#include "guard/client.hpp"
+#include "port/store.hpp"
+#include "sys/datastore/call_worker.hpp"
+
+namespace hf::daemon {
+
+class Inventory {
+ public:
+  static constexpr std::size_t kSlotsMax = 5;  // as many heartbeat datastores as vSphere allows
+
+  // `fixed`: what does not change while the daemon runs (host, version, addresses, capacity, accelerator).
+  // All must outlive this.
+  Inventory(record::HostRecord fixed, Store& store, guard::GuardClient& guard, SharedSurroundings& surroundings);
+  ~Inventory();
+
+  // What the cluster's records name. Any thread; the inventory looks again at once.
+  void set_wanted(std::vector<record::DatastoreRecord> datastores, std::vector<record::NetworkRecord> networks);
+
+ private:
+  // What the store says of this host; a former life of the daemon may have written it.
+  bool know_committed();
+  void run();
+  void look();
+  bool usable(const record::DatastoreRecord& datastore, const std::string& path);
+  std::vector<std::string> choose_slots(const std::vector<record::DatastoreRecord>& wanted, const Surroundings& found) const;
+  void publish(record::HostRecord next, const Surroundings& found);
+  void tell_guard(const std::vector<std::string>& slots, const Surroundings& found);
+
+  const record::HostRecord fixed_;
+  std::optional<record::HostRecord> committed_;  // as it stands in the store; unset: not known yet. Inventory thread only
+  Store& store_;
+  guard::GuardClient& guard_;
+  SharedSurroundings& surroundings_;
+  std::map<std::string, std::unique_ptr<datastore::CallWorker>> workers_;  // by datastore id; inventory thread only
+  std::map<std::string, std::string> slot_paths_;                          // inventory thread only
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false, look_again_ = false, told_ = false;
+  std::vector<record::DatastoreRecord> datastores_;
+  std::vector<record::NetworkRecord> networks_;
+  std::thread thread_;
+};
+
+}  // namespace hf::daemon

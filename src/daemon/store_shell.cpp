@@ -1,0 +1,154 @@
+#include "daemon/store_shell.hpp"
+
+#include "base/log.hpp"
+#include "sys/process/clock.hpp"
+
+namespace hf::daemon {
+namespace {
+namespace key = record::key;
+
+ha::Outcome outcome_of(const Error& error) {
+  if (error.code == Code::not_found) return ha::Outcome::refused;
+  if (error.code == Code::unavailable) return ha::Outcome::unavailable;
+  // Whatever else it says, nothing proves that it was not done.
+  return ha::Outcome::unknown;
+}
+
+// events/ and secrets/ mean nothing to the deciding code, and there are many events.
+bool concerns_decisions(const std::string& at) {
+  return at.compare(0, key::kEvents.size(), key::kEvents) != 0 && at.compare(0, 8, "secrets/") != 0;
+}
+}  // namespace
+
+Txn to_txn(const ha::TypedTxn& typed, EventStamp& stamp) {
+  Txn txn;
+  for (const auto& condition : typed.conditions) txn.conditions.push_back({condition.key, condition.version});
+  for (const auto& write : typed.writes) {
+    const bool erase = std::holds_alternative<std::monostate>(write.value);
+    txn.writes.push_back({write.key, erase ? "" : record::encode(write.value), LeaseId{write.lease}, erase});
+  }
+  for (auto event : typed.events) {
+    stamp.stamp(event);
+    log(Level::info, event.text, {{"event", event.kind}, {"vm", event.vm.text}});
+    txn.writes.push_back({key::kEvents + event.id, record::encode(event), LeaseId{}, false});
+  }
+  return txn;
+}
+
+ha::KeyState to_key_state(const Change& change) {
+  ha::KeyState state{change.entry.key, change.entry.version, {}};
+  if (change.erased) return state;
+  auto record = record::decode_at(change.entry.key, change.entry.value);
+  if (record.ok()) {
+    state.value = std::move(*record);
+    return state;
+  }
+  log(Level::error, "A record of the store cannot be read.", {{"key", change.entry.key}, {"why", record.error().what}});
+  if (change.entry.key.compare(0, key::kOwners.size(), key::kOwners) == 0) {
+    // safety: an owner record nobody can read gives nobody a right, us least of all.
+    record::OwnerRecord unreadable;
+    unreadable.phase = record::OwnerRecord::Phase::claimed;
+    unreadable.host = HostId("(unreadable)");
+    state.value = unreadable;
+  }
+  return state;
+}
+
+StoreShell::StoreShell(Store& store, Mailbox& mailbox, EventStamp& stamp)
+    : store_(store), mailbox_(mailbox), stamp_(stamp) {}
+
+StoreShell::~StoreShell() { watch_.reset(); }
+
+void StoreShell::start() {
+  auto watch = store_.watch("", *this);
+  if (watch.ok()) {
+    watch_ = std::move(*watch);
+    return;
+  }
+  log(Level::warn, "The store cannot be watched yet.", {{"why", watch.error().what}});
+}
+
+void StoreShell::carry_out(const ha::action::Grant& grant) {
+  lease_pool_.submit([this, grant] {
+    const Instant began = sys::boot_now();
+    auto lease = store_.grant(grant.ttl);
+    if (!lease.ok()) log(Level::warn, "No store session.", {{"why", lease.error().what}});
+    mailbox_.post(ha::event::LeaseGranted{grant.op, lease.ok(), lease.ok() ? lease->number : 0, began});
+  });
+}
+
+void StoreShell::carry_out(const ha::action::KeepAlive& keep_alive) {
+  lease_pool_.submit([this, keep_alive] {
+    const Instant began = sys::boot_now();
+    const Status kept = store_.keep_alive(LeaseId{keep_alive.lease});
+    if (!kept.ok()) log(Level::warn, "The store session was not renewed.", {{"why", kept.error().what}});
+    mailbox_.post(ha::event::LeaseKept{keep_alive.op, kept.ok() ? ha::Outcome::done : outcome_of(kept.error()), began});
+  });
+}
+
+void StoreShell::carry_out(const ha::action::Commit& commit) {
+  pool_.submit([this, commit] {
+    auto committed = store_.commit(to_txn(commit.txn, stamp_));
+    ha::event::TxnDone done{commit.op, ha::Outcome::done, 0};
+    if (!committed.ok()) {
+      done.outcome = outcome_of(committed.error());
+      log(Level::warn, "A store write failed.", {{"why", committed.error().what}});
+    } else {
+      done.outcome = committed->done ? ha::Outcome::done : ha::Outcome::refused;
+      done.version = committed->version;
+    }
+    mailbox_.post(done);
+  });
+}
+
+void StoreShell::carry_out(const ha::action::Read& read) {
+  pool_.submit([this, read] {
+    ha::event::KeyRead answer;
+    answer.op = read.op;
+    // list, not get: it also says as of which version of the store the key is absent.
+    auto snapshot = store_.list(read.key);
+    answer.ok = snapshot.ok();
+    if (answer.ok) {
+      answer.as_of = snapshot->version;
+      answer.state.key = read.key;
+      for (const auto& entry : snapshot->entries) {
+        if (entry.key == read.key) answer.state = to_key_state(Change{entry, false});
+      }
+    }
+    mailbox_.post(std::move(answer));
+  });
+}
+
+void StoreShell::emit(record::EventRecord event) {
+  stamp_.stamp(event);
+  log(event.severity == "error" ? Level::error : event.severity == "warning" ? Level::warn : Level::info, event.text,
+      {{"event", event.kind}, {"vm", event.vm.text}});
+  pool_.submit([this, event = std::move(event)] {
+    Txn txn;
+    txn.writes.push_back({key::kEvents + event.id, record::encode(event), LeaseId{}, false});
+    auto written = store_.commit(txn);
+    if (!written.ok()) log(Level::debug, "An event was not written.", {{"why", written.error().what}});
+  });
+}
+
+void StoreShell::on_reset(const Snapshot& snapshot) {
+  ha::event::StoreReset reset;
+  reset.as_of = snapshot.version;
+  for (const auto& entry : snapshot.entries) {
+    if (concerns_decisions(entry.key)) reset.all.push_back(to_key_state(Change{entry, false}));
+  }
+  mailbox_.post(std::move(reset));
+}
+
+void StoreShell::on_changes(const std::vector<Change>& changes, Version version) {
+  ha::event::StoreChanged changed;
+  changed.as_of = version;
+  for (const auto& change : changes) {
+    if (concerns_decisions(change.entry.key)) changed.changes.push_back(to_key_state(change));
+  }
+  mailbox_.post(std::move(changed));
+}
+
+void StoreShell::on_lost(const Error& why) { log(Level::warn, "The store's watch is lost.", {{"why", why.what}}); }
+
+}  // namespace hf::daemon

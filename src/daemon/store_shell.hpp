@@ -1,0 +1,50 @@
+#pragma once
+// StoreShell: carries the deciding code's store actions out and brings the answers, and the watch, back as events. Store calls
+// run on two small pools: one for the lease alone, so that nothing ever waits in front of a renewal.
+#include <memory>
+#include <string>
+
+#include "core/ha/events.hpp"
+#include "daemon/event_stamp.hpp"
+#include "daemon/mailbox.hpp"
+#include "daemon/worker_pool.hpp"
+#include "port/store.hpp"
+
+namespace hf::daemon {
+
+// The store's transaction for a typed one; events become writes under events/.
+Txn to_txn(const ha::TypedTxn& typed, EventStamp& stamp);
+// A change of the store as the deciding code sees it.
+ha::KeyState to_key_state(const Change& change);
+
+class StoreShell final : private Watcher {
+ public:
+  // store, mailbox and stamp must outlive this.
+  StoreShell(Store& store, Mailbox& mailbox, EventStamp& stamp);
+  ~StoreShell() override;
+
+  // Begins the watch; retried in the background until it succeeds.
+  void start();
+
+  void carry_out(const ha::action::Grant& grant);
+  void carry_out(const ha::action::KeepAlive& keep_alive);
+  void carry_out(const ha::action::Commit& commit);
+  void carry_out(const ha::action::Read& read);
+  // Best effort: an event that cannot be written goes to the log alone.
+  void emit(record::EventRecord event);
+
+ private:
+  void on_reset(const Snapshot& snapshot) override;
+  void on_changes(const std::vector<Change>& changes, Version version) override;
+  void on_lost(const Error& why) override;
+
+  Store& store_;
+  Mailbox& mailbox_;
+  EventStamp& stamp_;
+  WorkerPool lease_pool_{"hf-lease", 1};
+  WorkerPool pool_{"hf-store", 4};
+  std::unique_ptr<Watch> watch_;
+  bool stopping_ = false;
+};
+
+}  // namespace hf::daemon

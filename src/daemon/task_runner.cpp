@@ -1,0 +1,135 @@
+#include "daemon/task_runner.hpp"
+
+#include <filesystem>
+
+#include "base/log.hpp"
+#include "sys/datastore/datastore.hpp"
+#include "sys/image/image.hpp"
+#include "sys/image/seed.hpp"
+
+namespace hf::daemon {
+namespace {
+
+namespace fs = std::filesystem;
+using record::TaskKind;
+
+bool is_about_disks(TaskKind kind) {
+  return kind == TaskKind::vm_create || kind == TaskKind::vm_import || kind == TaskKind::vm_delete;
+}
+
+bool is_final(const record::TaskRecord& task) {
+  return task.state == record::TaskState::succeeded || task.state == record::TaskState::failed;
+}
+
+std::string image_name(const vm::Disk& disk) {
+  return disk.name + (disk.format == vm::DiskFormat::raw ? ".raw" : ".qcow2");
+}
+
+Status make_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) return from_errno("Cannot make the VM's folder " + path, error.value());
+  return {};
+}
+
+Status remove_folder(const std::string& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) return from_errno("Cannot remove the VM's folder " + path, error.value());
+  return {};
+}
+
+// Where each datastore keeps this VM's files: every datastore of its disks, and its home for the rest.
+std::set<std::string> folders_of(const vm::VmSpec& spec) {
+  std::set<std::string> names;
+  if (!spec.datastore.empty()) names.insert(spec.datastore);
+  for (const auto& disk : spec.disks) names.insert(disk.datastore.empty() ? spec.datastore : disk.datastore);
+  return names;
+}
+
+}  // namespace
+
+TaskRunner::TaskRunner(HostId self, api::Operations& operations, const SharedSurroundings& surroundings)
+    : self_(std::move(self)), operations_(operations), surroundings_(surroundings) {}
+
+void TaskRunner::look_at(const ha::View& view) {
+  for (const auto& [id, stored] : view.tasks) {
+    const auto& task = stored.record;
+    if (task.host != self_ || !is_about_disks(task.kind) || is_final(task)) continue;
+    auto vm = view.vms.find(task.vm);
+    if (vm == view.vms.end()) continue;
+    {
+      std::lock_guard lock(mutex_);
+      if (!under_way_.insert(id).second) continue;
+    }
+    Job job{task, vm->second.record, {}};
+    if (const auto* owner = view.owner(task.vm)) job.epoch = owner->record.epoch;
+    pool_.submit([this, job = std::move(job)] {
+      run(job);
+      std::lock_guard lock(mutex_);
+      under_way_.erase(job.task.id);
+    });
+  }
+}
+
+void TaskRunner::run(const Job& job) {
+  if (!operations_.begin_task(job.task.id).ok()) return;  // final already, or the store is away: seen again later
+  const Status outcome = job.task.kind == TaskKind::vm_delete ? erase(job) : create(job);
+  if (!outcome.ok() && job.task.kind != TaskKind::vm_delete) {
+    const Status erased = erase(job);
+    if (!erased.ok()) log(Level::warn, "A failed VM left files behind.", {{"why", erased.error().what}});
+  }
+  const Status finished = operations_.finish_task(job.task.id, outcome);
+  if (!finished.ok()) log(Level::warn, "A task's end was not written.", {{"why", finished.error().what}});
+}
+
+Result<std::string> TaskRunner::path_of(const std::string& datastore) const {
+  const auto surroundings = surroundings_.get();
+  auto found = surroundings->datastores.find(datastore);
+  if (found == surroundings->datastores.end()) {
+    return Error{Code::unavailable, "Datastore " + datastore + " is not usable on host " + self_.text + " now."};
+  }
+  return found->second.path;
+}
+
+Status TaskRunner::create(const Job& job) {
+  const auto& spec = job.vm.spec;
+  for (const auto& name : folders_of(spec)) {
+    TRY_ASSIGN(const std::string mount, path_of(name));
+    const std::string folder = mount + "/" + job.vm.id.text;
+    // A former attempt's leftovers: this VM has never run.
+    TRY(remove_folder(folder));
+    TRY(make_folder(folder));
+  }
+  for (const auto& disk : spec.disks) {
+    TRY_ASSIGN(const std::string mount, path_of(disk.datastore.empty() ? spec.datastore : disk.datastore));
+    const std::string path = mount + "/" + job.vm.id.text + "/" + image_name(disk);
+    image::NewImage wanted;
+    wanted.format = disk.format;
+    wanted.size_bytes = disk.size_bytes;
+    if (disk.import_from.empty()) {
+      TRY(image::create(path, wanted));
+      continue;
+    }
+    image::Job progress;
+    progress.on_progress = [this, &job, &disk](int percent) {
+      const Status said = operations_.report_progress(job.task.id, percent, "Importing disk " + disk.name + ".");
+      if (!said.ok()) log(Level::debug, "Progress was not written.", {{"why", said.error().what}});
+    };
+    TRY(image::import(disk.import_from, path, wanted, progress));
+  }
+  if (!spec.cloud_init) return {};
+  TRY_ASSIGN(const std::string home, path_of(spec.datastore));
+  return image::make_seed(*spec.cloud_init, spec.name, job.vm.id.text, home + "/" + job.vm.id.text + "/seed.iso");
+}
+
+Status TaskRunner::erase(const Job& job) {
+  for (const auto& name : folders_of(job.vm.spec)) {
+    TRY_ASSIGN(const std::string mount, path_of(name));
+    TRY(remove_folder(mount + "/" + job.vm.id.text));
+    TRY(datastore::erase_owner(mount, job.vm.id, job.epoch));
+  }
+  return {};
+}
+
+}  // namespace hf::daemon

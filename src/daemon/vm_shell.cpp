@@ -1,0 +1,165 @@
+#include "daemon/vm_shell.hpp"
+
+#include <set>
+
+#include "base/log.hpp"
+#include "sys/datastore/call_worker.hpp"
+#include "sys/datastore/datastore.hpp"
+
+namespace hf::daemon {
+namespace {
+
+constexpr Duration kDatastorePatience = 10s;
+
+std::set<std::string> datastores_of(const vm::VmSpec& spec) {
+  std::set<std::string> names;
+  auto add = [&](const std::string& name) {
+    if (!name.empty()) names.insert(name);
+  };
+  add(spec.datastore);
+  for (const auto& disk : spec.disks) add(disk.datastore);
+  for (const auto& cdrom : spec.cdroms) add(cdrom.image.substr(0, cdrom.image.find(':')));
+  if (spec.direct_kernel) {
+    for (const auto* file : {&spec.direct_kernel->kernel, &spec.direct_kernel->initrd}) {
+      if (!file->empty() && file->front() != '/') add(file->substr(0, file->find(':')));
+    }
+  }
+  return names;
+}
+
+ha::ExitKind to_kind(ExitKind kind) {
+  switch (kind) {
+    case ExitKind::guest_shutdown: return ha::ExitKind::guest_shutdown;
+    case ExitKind::guest_panic: return ha::ExitKind::guest_panic;
+    case ExitKind::qemu_crash: return ha::ExitKind::qemu_crash;
+    case ExitKind::killed: return ha::ExitKind::killed;
+  }
+  return ha::ExitKind::qemu_crash;
+}
+
+void log_failure(const char* what, const VmId& vm, const Status& status) {
+  if (!status.ok()) log(Level::warn, what, {{"vm", vm.text}, {"why", status.error().what}});
+}
+
+}  // namespace
+
+VmShell::VmShell(HostId self, Hypervisor& hypervisor, guard::GuardClient& guard, const SharedSurroundings& surroundings,
+                 Mailbox& mailbox)
+    : self_(std::move(self)), hypervisor_(hypervisor), guard_(guard), surroundings_(surroundings), mailbox_(mailbox) {}
+
+Status VmShell::adopt() {
+  TRY_ASSIGN(auto running, hypervisor_.adopt([this](const VmExit& exit) { on_exit(exit); }));
+  ha::event::Adopted adopted;
+  for (const auto& vm : running) {
+    adopted.running.emplace_back(vm.vm, vm.epoch);
+    log(Level::info, "A running VM was taken up again.", {{"vm", vm.vm.text}, {"epoch", std::to_string(vm.epoch.number)}});
+  }
+  mailbox_.post(std::move(adopted));
+  return {};
+}
+
+void VmShell::on_exit(const VmExit& exit) {
+  log(Level::info, "QEMU ended.", {{"vm", exit.vm.text}, {"text", exit.text}});
+  pool_.submit([this, exit] {
+    log_failure("The guard did not drop a VM.", exit.vm, guard_.drop(exit.vm));
+    mailbox_.post(ha::event::Exited{exit.vm, exit.epoch, to_kind(exit.kind), exit.text});
+  });
+}
+
+Result<LaunchRequest> VmShell::request_for(const ha::action::Launch& launch) const {
+  const auto surroundings = surroundings_.get();
+  LaunchRequest request;
+  request.vm = launch.vm.id;
+  request.epoch = launch.owner.epoch;
+  request.spec = launch.vm.spec;
+  for (const auto& name : datastores_of(request.spec)) {
+    auto found = surroundings->datastores.find(name);
+    if (found == surroundings->datastores.end()) {
+      return Error{Code::unavailable, "Datastore " + name + " is not usable on host " + self_.text + " now."};
+    }
+    request.datastore_paths.emplace_back(name, found->second.path);
+  }
+  for (const auto& nic : request.spec.nics) {
+    auto found = surroundings->networks.find(nic.network);
+    if (found == surroundings->networks.end()) {
+      return Error{Code::unavailable, "Network " + nic.network + " has no bridge on host " + self_.text + "."};
+    }
+    request.bridges.push_back({nic.network, found->second.bridge, found->second.vlan});
+  }
+  return request;
+}
+
+Status VmShell::confirm_on_datastore(const ha::action::Launch& launch) const {
+  const std::string& home = launch.vm.spec.datastore;
+  if (home.empty()) return {};
+  const auto surroundings = surroundings_.get();
+  auto found = surroundings->datastores.find(home);
+  if (found == surroundings->datastores.end()) {
+    return Error{Code::unavailable, "Datastore " + home + " is not usable on host " + self_.text + " now."};
+  }
+  const ha::OwnerFile owner{launch.vm.id, launch.owner.host, launch.owner.session, launch.owner.epoch, launch.vm.spec};
+  const std::string path = found->second.path;
+  datastore::CallWorker worker;
+  auto confirmed = worker.run<bool>(kDatastorePatience, [path, owner]() -> Result<bool> {
+    TRY(datastore::confirm_owner(path, owner));
+    return true;
+  });
+  return confirmed.ok() ? Status() : Status(confirmed.error());
+}
+
+std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& launch) {
+  auto request = request_for(launch);
+  if (!request.ok()) return {{request.error()}};
+  // safety: store, then datastore, then guard; only then the guest's first instruction.
+  if (Status confirmed = confirm_on_datastore(launch); !confirmed.ok()) return {{confirmed.error()}};
+  auto running = hypervisor_.launch(*request);
+  if (!running.ok()) return {{running.error()}};
+  const ha::Admission admission{running->vm, running->epoch, running->cgroup, running->hold_page, launch.owner.guarded};
+  const Status admitted = guard_.admit(admission, launch.generation);
+  Status begun = admitted.ok() ? hypervisor_.resume(running->vm) : admitted;
+  if (begun.ok()) return {};
+  log_failure("A VM that may not run could not be killed.", running->vm, hypervisor_.kill(running->vm));
+  log_failure("The guard did not drop a VM.", running->vm, guard_.drop(running->vm));
+  return {{begun.error(), !admitted.ok()}};
+}
+
+void VmShell::carry_out(const ha::action::Launch& launch) {
+  pool_.submit([this, launch] {
+    auto refusals = launch_now(launch);
+    ha::event::Launched launched;
+    launched.vm = launch.vm.id;
+    launched.epoch = launch.owner.epoch;
+    launched.ok = refusals.empty();
+    if (!launched.ok) {
+      launched.refused = refusals.front().refused;
+      launched.error = refusals.front().error;
+      log(Level::warn, "A VM was not launched.", {{"vm", launched.vm.text}, {"why", launched.error.what}});
+    }
+    mailbox_.post(std::move(launched));
+  });
+}
+
+void VmShell::carry_out(const ha::action::AskStop& ask) {
+  pool_.submit([this, ask] { log_failure("A guest could not be asked to stop.", ask.vm, hypervisor_.ask_to_stop(ask.vm)); });
+}
+
+void VmShell::carry_out(const ha::action::Kill& kill) {
+  log(Level::info, "A VM is killed.", {{"vm", kill.vm.text}, {"why", kill.why}});
+  pool_.submit([this, kill] {
+    const Status killed = hypervisor_.kill(kill.vm);
+    log_failure("A VM could not be killed.", kill.vm, killed);
+  });
+}
+
+void VmShell::carry_out(const ha::action::Reset& reset) {
+  pool_.submit([this, reset] { log_failure("A VM could not be reset.", reset.vm, hypervisor_.reset(reset.vm)); });
+}
+
+void VmShell::carry_out(const ha::action::Thaw& thaw) {
+  log(Level::info, "A frozen VM is still ours and goes on.", {{"vm", thaw.vm.text}});
+  pool_.submit([this, thaw] {
+    log_failure("The guard did not thaw a VM.", thaw.vm, guard_.thaw(thaw.vm, thaw.epoch, thaw.generation));
+  });
+}
+
+}  // namespace hf::daemon

@@ -1,0 +1,51 @@
+#pragma once
+// VmShell: carries the deciding code's VM actions out, through hypervisor, guard and datastore, and brings what became of them
+// back as events. Each action runs on a pool; actions for one VM are sent one after the other by the agent.
+#include <string>
+#include <vector>
+
+#include "core/ha/events.hpp"
+#include "daemon/mailbox.hpp"
+#include "daemon/surroundings.hpp"
+#include "daemon/worker_pool.hpp"
+#include "guard/client.hpp"
+#include "port/hypervisor.hpp"
+
+namespace hf::daemon {
+
+class VmShell {
+ public:
+  // All must outlive this.
+  VmShell(HostId self, Hypervisor& hypervisor, guard::GuardClient& guard, const SharedSurroundings& surroundings,
+          Mailbox& mailbox);
+
+  // Finds the VMs that run already and tells the deciding code. Call once, before anything else.
+  Status adopt();
+
+  void carry_out(const ha::action::Launch& launch);
+  void carry_out(const ha::action::AskStop& ask);
+  void carry_out(const ha::action::Kill& kill);
+  void carry_out(const ha::action::Reset& reset);
+  void carry_out(const ha::action::Thaw& thaw);
+
+ private:
+  // Why it could not be launched; `refused`: the guard would not have it.
+  struct Refusal {
+    Error error;
+    bool refused = false;
+  };
+  Result<LaunchRequest> request_for(const ha::action::Launch& launch) const;
+  Status confirm_on_datastore(const ha::action::Launch& launch) const;
+  // Empty on success.
+  std::vector<Refusal> launch_now(const ha::action::Launch& launch);
+  void on_exit(const VmExit& exit);
+
+  const HostId self_;
+  Hypervisor& hypervisor_;
+  guard::GuardClient& guard_;
+  const SharedSurroundings& surroundings_;
+  Mailbox& mailbox_;
+  WorkerPool pool_{"hf-vm", 8};
+};
+
+}  // namespace hf::daemon
