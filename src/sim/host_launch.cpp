@@ -44,7 +44,7 @@ void Host::start_qemu(const ha::action::Launch& launch) {
   fresh.vm = launch.vm.id;
   fresh.epoch = launch.owner.epoch;
   fresh.number = w_.fresh_number();
-  fresh.is_protected = launch.vm.spec.is_protected();
+  fresh.is_protected = launch.owner.guarded;
   const std::uint64_t number = fresh.number;
   processes_[launch.vm.id] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max), [this, launch, life, number] {
@@ -68,7 +68,7 @@ void Host::admit(const ha::action::Launch& launch, std::uint64_t number) {
     daemon.post(life, [this, launch, number, status] { admitted(launch, number, status); });
   };
   w_.queue.after(kGuardPatience, [answer] { answer(Error{Code::unavailable, "The guard does not answer."}); });
-  const ha::Admission admission{launch.vm.id, launch.owner.epoch, "", "", launch.vm.spec.is_protected()};
+  const ha::Admission admission{launch.vm.id, launch.owner.epoch, "", "", launch.owner.guarded};
   ask_guard([this, launch, number, admission, answer](ha::Guard& guard) {
     if (process(launch.vm.id, number) == nullptr) return;
     const bool lax = w_.bug == ha::KeptBug::claim_before_freeze_counts;

@@ -61,6 +61,18 @@ bool User::command(const VmId& id, TaskKind kind) {
   return w_.service.commit_now(txn);
 }
 
+void User::edit(const VmId& id, bool is_protected) {
+  const auto* entry = w_.store.get(key::kVms + id.text);
+  if (entry == nullptr) return;
+  auto vm = std::get<record::VmRecord>(entry->value);
+  vm.spec.ha.priority = is_protected ? vm::RestartPriority::medium : vm::RestartPriority::disabled;
+  ++vm.generation;
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kVms + id.text, entry->version});
+  txn.writes.push_back({key::kVms + id.text, vm, 0});
+  w_.service.commit_now(txn);
+}
+
 void User::begin() {
   if (w_.params.command_every > Duration{0} && !vms_.empty()) next();
 }
@@ -70,7 +82,9 @@ void User::next() {
     if (generation != generation_) return;
     constexpr std::array<TaskKind, 6> kKinds = {TaskKind::vm_start, TaskKind::vm_start, TaskKind::vm_start,
                                                 TaskKind::vm_stop,  TaskKind::vm_kill,  TaskKind::vm_reset};
-    command(vms_.at(w_.rng.below(vms_.size())), kKinds.at(w_.rng.below(kKinds.size())));
+    const VmId& vm = vms_.at(w_.rng.below(vms_.size()));
+    if (w_.rng.chance(10)) edit(vm, w_.rng.chance(50));
+    else command(vm, kKinds.at(w_.rng.below(kKinds.size())));
     next();
   });
 }

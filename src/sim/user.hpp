@@ -17,6 +17,8 @@ class User {
   void create(const std::string& id, std::uint64_t memory_mib, vm::RestartPriority priority);
   // False: refused (another command is under way, or the store is away).
   bool command(const VmId& vm, record::TaskKind kind);
+  // `vm edit`: protected by HA from now on, or not.
+  void edit(const VmId& vm, bool is_protected);
   // Random commands from now on.
   void begin();
   void end() { ++generation_; }
