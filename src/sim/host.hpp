@@ -123,6 +123,7 @@ class Host {
   Time woke_{-1h};
 
   std::unique_ptr<ha::HostCore> core_;
+  bool leads_ = false;  // as last said in the log
   bool watch_connected_ = false, watch_scheduled_ = false, watch_resumable_ = false;
   std::size_t watch_next_ = 0;
   std::map<int, bool> reading_;  // disk -> a read is under way

@@ -21,7 +21,7 @@ void Host::start_daemon() {
   const int life = daemon.life();
   core_ = std::make_unique<ha::HostCore>(id_, w_.params.timing, w_.rng.next(), w_.bug);
   launching_.clear();
-  watch_connected_ = watch_scheduled_ = watch_resumable_ = false;
+  watch_connected_ = watch_scheduled_ = watch_resumable_ = leads_ = false;
   reading_.clear();
   // A QEMU that the last life had not resumed yet never ran; nobody would resume it.
   std::vector<VmId> unfinished;
@@ -49,12 +49,7 @@ void Host::crash_daemon() {
 }
 
 void Host::deliver(const ha::Event& event) {
-  const bool was_leader = core_->is_leader();
-  const auto actions = core_->step(event, local());
-  if (was_leader != core_->is_leader()) {
-    w_.trace([&] { return fmt::format("{}: {}", id_.text, was_leader ? "leads no more" : "leads"); });
-  }
-  for (const auto& action : actions) perform(action);
+  for (const auto& action : core_->step(event, local())) perform(action);
 }
 
 void Host::deliver_later(Duration delay, ha::Event event) {
@@ -94,6 +89,9 @@ void Host::perform(const ha::Action& action) {
 void Host::tick() {
   if (!watch_connected_) connect_watch();
   deliver(ha::event::Tick{});
+  if (leads_ == core_->is_leader()) return;
+  leads_ = !leads_;
+  w_.trace([&] { return fmt::format("{}: {}", id_.text, leads_ ? "leads" : "leads no more"); });
 }
 
 void Host::send_heartbeats() {

@@ -42,7 +42,8 @@ void Nemesis::next() {
     if (generation != generation_ || w_.params.faults.empty()) return;
     auto fault = w_.params.faults.begin();
     std::advance(fault, static_cast<long>(w_.rng.below(w_.params.faults.size())));
-    strike(*fault, -1, w_.between(100ms, 2 * w_.params.fault_length));
+    const bool favoured = w_.params.favourite && w_.rng.chance(33);
+    strike(favoured ? *w_.params.favourite : *fault, -1, w_.between(100ms, 2 * w_.params.fault_length));
     next();
   });
 }
@@ -83,6 +84,25 @@ void Nemesis::contact_loss(int host, Duration length) {
   }
 }
 
+void Nemesis::contact_swap(int host, Duration length) {
+  // One witness goes as the other comes back: the host is hardly ever without both.
+  const auto slots = [this, host, length] {
+    for (int disk = 0; disk < w_.params.slots; ++disk) slot_stall(host, disk, length);
+  };
+  const auto store = [this, host, length] {
+    ++w_.host(host).store_cut;
+    until(length, [this, host] { --w_.host(host).store_cut; });
+  };
+  const bool slots_first = w_.rng.chance(50);
+  const Duration turn = length + w_.between(-w_.params.timing.freeze_after, w_.params.timing.heartbeat);
+  w_.queue.after(slots_first ? 0ns : turn, [=, this, g = generation_] {
+    if (g == generation_) slots();
+  });
+  w_.queue.after(slots_first ? turn : 0ns, [=, this, g = generation_] {
+    if (g == generation_) store();
+  });
+}
+
 void Nemesis::whole_outage(Duration length) {
   w_.trace([] { return "nemesis: all contact of all hosts is lost"; });
   for (int host = 0; host < w_.params.hosts; ++host) contact_loss(host, length);
@@ -115,7 +135,8 @@ void Nemesis::vm_ends(bool shutdown) {
 }
 
 void Nemesis::strike(Fault fault, int which, Duration length) {
-  const int index = which < 0 ? any_host() : which;
+  const bool aimed = w_.params.victim >= 0 && w_.rng.chance(w_.params.aim);
+  const int index = which >= 0 ? which : aimed ? w_.params.victim : any_host();
   const int disk = any_disk();
   const int other = any_host();
   Host& host = w_.host(index);
@@ -161,9 +182,10 @@ void Nemesis::strike(Fault fault, int which, Duration length) {
     case Fault::slot_stall: return slot_stall(index, disk, length);
     case Fault::slot_error: return slot_error(index, disk, length);
     case Fault::slot_stall_all:
-      for (int each = 0; each < w_.params.hosts; ++each) slot_stall(each, disk, length);
+      for (int each = 0; each < w_.params.hosts; ++each) slot_stall(each, disk, w_.between(length / 2, 3 * length / 2));
       return;
     case Fault::contact_loss: return contact_loss(index, length);
+    case Fault::contact_swap: return contact_swap(index, length);
     case Fault::qemu_crash: return vm_ends(false);
     case Fault::guest_shutdown: return vm_ends(true);
     case Fault::count_: return;

@@ -26,6 +26,7 @@ class Nemesis {
   void next();
   void until(Duration length, Deed undo);
   void contact_loss(int host, Duration length);
+  void contact_swap(int host, Duration length);
   void link_cut(int from, int to, Duration length);
   void partition(Duration length);
   void slot_stall(int host, int disk, Duration length);

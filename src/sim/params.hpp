@@ -2,7 +2,9 @@
 // Params: what a run is made of, drawn from its seed (swarm testing: whole kinds of faults are absent from a run at random,
 // and every figure has a range). A scenario sets them itself.
 #include <cstdint>
+#include <optional>
 #include <set>
+#include <string>
 #include <string_view>
 
 #include "core/ha/timing.hpp"
@@ -13,7 +15,7 @@ namespace hf::sim {
 enum class Fault {
   power_loss, host_hang, daemon_crash, daemon_pause, guard_crash, guard_pause, link_cut, link_cut_one_way, partition,
   store_cut, store_minority, store_leader_change, slow_commits, watch_stall, slot_stall, slot_error, slot_stall_all,
-  contact_loss, qemu_crash, guest_shutdown, count_
+  contact_loss, contact_swap, qemu_crash, guest_shutdown, count_
 };
 std::string_view name_of(Fault fault);
 
@@ -44,6 +46,9 @@ struct Params {
   Duration guard_wake = 10ms, guard_freeze = 50ms, guard_away = 100ms;
 
   std::set<Fault> faults;
+  std::optional<Fault> favourite;  // a third of all faults
+  int victim = -1;             // this host is hit by `aim` percent of what hits one host; -1: none is
+  unsigned aim = 50;
   Duration fault_every = 3s;   // mean
   Duration fault_length = 8s;  // mean
   Duration command_every = 5s; // mean; 0: none
@@ -51,6 +56,8 @@ struct Params {
   bool whole_outage = false;   // one outage of everybody's contact and nothing else: nothing may be taken over
 
   static Params from_seed(std::uint64_t seed);
+  // One line, for the log.
+  std::string text() const;
 };
 
 }  // namespace hf::sim

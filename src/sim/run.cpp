@@ -46,6 +46,7 @@ RunResult run_seed(std::uint64_t seed, ha::KeptBug bug, bool tracing) {
   World w(Params::from_seed(seed), bug, tracing);
   Nemesis nemesis(w);
   User user(w);
+  w.trace([&] { return w.params.text(); });
   w.start();
   user.create_some(w.params.vms);
   storm(w, nemesis, user);
