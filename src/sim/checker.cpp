@@ -184,6 +184,7 @@ bool Checker::has_room(const record::VmRecord& vm) const {
     if (other != nullptr) used[owner->host] += std::get<record::VmRecord>(other->value).spec.memory_mib;
   }
   for (int host = 0; host < w_.params.hosts; ++host) {
+    if (!w_.host(host).on()) continue;
     if (used[w_.host(host).id()] + vm.spec.memory_mib <= w_.params.host_memory_mib) return true;
   }
   return false;

@@ -7,12 +7,15 @@
 #include <charconv>
 #include <chrono>
 #include <cstdio>
-#include <mutex>
+#include <fstream>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "sim/run.hpp"
+#include "sim/scenario.hpp"
 
 namespace {
 using namespace hf;
@@ -98,6 +101,33 @@ int run_one(const Options& options) {
   return 0;
 }
 
+std::optional<std::string> read_file(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return std::nullopt;
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+int run_scenario(const Options& options) {
+  const auto cluster = read_file(options.scenario + "/cluster"), commands = read_file(options.scenario + "/commands");
+  if (!cluster || !commands) {
+    fmt::print(stderr, "{} has no readable files cluster and commands.\n", options.scenario);
+    return 2;
+  }
+  const auto lines = sim::run_scenario(*cluster, *commands);
+  if (!lines.ok()) {
+    fmt::print(stderr, "{}\n", lines.error().what);
+    return 2;
+  }
+  std::string log;
+  for (const auto& line : *lines) log += line + "\n";
+  const std::string path = options.scenario + "/expect";
+  if (options.rewrite) std::ofstream(path) << log;
+  const bool violated = lines->back().compare(0, 9, "VIOLATION") == 0;
+  if (read_file(path) == log && !violated) return 0;
+  fmt::print("{}The log of {} is not what {} says; read it, then accept it with --rewrite.\n", log, options.scenario, path);
+  return 1;
+}
+
 struct Tally {
   std::atomic<std::uint64_t> next{0}, done{0}, events{0}, takeovers{0}, freezes{0}, virtual_seconds{0};
   std::atomic<std::uint64_t> violated{UINT64_MAX};  // the lowest seed
@@ -151,5 +181,6 @@ int main(int argc, char** argv) {
     for (const auto& [name, bug] : sim::kept_bugs()) fmt::print("{}\n", name);
     return 0;
   }
+  if (!options.scenario.empty()) return run_scenario(options);
   return options.seeds == 1 ? run_one(options) : run_many(options);
 }

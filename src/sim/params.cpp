@@ -53,7 +53,7 @@ void make_flapping(Params& p, Rng& rng) {
   p.late_commit = static_cast<unsigned>(rng.between(10, 50));
   p.request_loss = p.reply_loss = p.reply_delay = 0;
   p.faults = {Fault::contact_swap};
-  if (rng.chance(30)) p.faults.insert(Fault::slot_stall_all);
+  if (rng.chance(60)) p.faults.insert(Fault::slot_stall_all);
   p.fault_every = draw(rng, 4s, 8s);
   p.fault_length = 6 * beat;
   p.victim = static_cast<int>(rng.below(static_cast<std::uint64_t>(p.hosts)));
@@ -107,7 +107,7 @@ Params Params::from_seed(std::uint64_t seed) {
   p.fault_every = draw(rng, 500ms, 8s);
   p.fault_length = draw(rng, 1s, 15s);
   p.storm = draw(rng, 20s, 60s);
-  if (rng.chance(10)) make_flapping(p, rng);
+  if (rng.chance(20)) make_flapping(p, rng);
   if (rng.chance(50) && !p.faults.empty()) {
     auto favourite = p.faults.begin();
     std::advance(favourite, static_cast<long>(rng.below(p.faults.size())));
