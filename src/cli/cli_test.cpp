@@ -11,6 +11,7 @@
 #include "api/testing_host.hpp"
 #include "cli/context.hpp"
 #include "cli/init.hpp"
+#include "config/store/open_store.hpp"
 #include "cli/terminal.hpp"
 #include "sys/pki/files.hpp"
 
@@ -248,13 +249,13 @@ TEST_F(Cli, init_makes_a_host_and_its_admin) {
   const auto context = init_cluster(options, world);
   ASSERT_TRUE(context.ok()) << context.error().what;
   EXPECT_EQ(services.started, (std::vector<std::string>{"holdfast-etcd", "holdfast-guard", "holdfastd"}));
-  const auto config = config::load_config(options.etc + "/config.json");
-  ASSERT_TRUE(config.ok()) << config.error().what;
-  EXPECT_EQ(config->store.endpoints, std::vector<std::string>{"https://10.0.0.1:2379"});
+  const auto loaded = config::load_config(options.etc + "/config.json");
+  ASSERT_TRUE(loaded.ok()) << loaded.error().what;
+  EXPECT_EQ(loaded->store.endpoints, std::vector<std::string>{"https://10.0.0.1:2379"});
   EXPECT_EQ(load_context({"", *context})->endpoints, std::vector<std::string>{"10.0.0.1:7443"});
   EXPECT_EQ(pki::decode_ca(store.get(record::key::kCaSecret)->value)->certificate_pem,
             pki::load(options.etc + "/pki")->ca_pem);
-  EXPECT_EQ(api::show_cluster(store)->cluster.id, config->cluster_id);
+  EXPECT_EQ(api::show_cluster(store)->cluster.id, loaded->cluster_id);
   EXPECT_EQ(init_cluster(options, world).code(), Code::exists);
 }
 
@@ -265,9 +266,9 @@ TEST_F(Cli, init_makes_a_cluster_in_a_file) {
   EXPECT_NE(outcome.out.find("Cluster shop was made."), std::string::npos);
   EXPECT_NE(outcome.out.find("/usr/bin/holdfastd --config " + folder_ + "/etc/config.json"),
             std::string::npos);
-  const auto config = config::load_config(folder_ + "/etc/config.json");
-  ASSERT_TRUE(config.ok()) << config.error().what;
-  const auto store = open_store(config->store);
+  const auto loaded = config::load_config(folder_ + "/etc/config.json");
+  ASSERT_TRUE(loaded.ok()) << loaded.error().what;
+  const auto store = config::open_store(loaded->store);
   ASSERT_TRUE(store.ok()) << store.error().what;
   EXPECT_EQ(api::show_cluster(**store)->cluster.name, "shop");
   EXPECT_EQ(holdfast("cluster init --address 10.0.0.1" + folders).status, 4);

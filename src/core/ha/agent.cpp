@@ -90,7 +90,7 @@ void Agent::reconcile_vm(const VmId& vm, const AgentContext& context, Actions& o
 }
 
 void Agent::with_process(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
-  if (local.process == Process::launching) return;
+  if (local.process == Process::launching || local.process == Process::killing) return;
   const auto* owner = context.view.owner(vm);
   const bool ours = owned(vm, context.view) && owner->record.epoch == local.epoch;
   // safety: the view never goes back and holds our own swaps, so an owner that is not (we, this epoch) has taken over.

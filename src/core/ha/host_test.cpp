@@ -189,5 +189,31 @@ TEST_F(HostStory, stop_asks_first_and_kills_after_the_time_limit) {
   ASSERT_NE(find<action::Commit>(actions), nullptr);
 }
 
+TEST_F(HostStory, vm_being_killed_is_not_asked_to_stop_again) {
+  run_vm1();
+  record::TaskRecord task;
+  task.id = TaskId("t-1");
+  task.kind = record::TaskKind::vm_stop;
+  task.vm = VmId("vm-1");
+  task.timeout_seconds = 5;
+  put("tasks/t-1", task);
+  auto stopping = vm("vm-1", record::Desired::stopped);
+  stopping.active_task = task.id;
+  put("vms/vm-1", stopping);
+  now_ += 6s;
+  ASSERT_NE(find<action::Kill>(step(event::Tick{})), nullptr);
+  EXPECT_EQ(find<action::AskStop>(step(event::Tick{})), nullptr);
+}
+
+TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
+  View view;
+  view.reset({}, 1);
+  const KeyState written{"owners/vm-1", 2, OwnerRecord{}};
+  view.apply({written}, 2);
+  view.apply({KeyState{"owners/vm-1", 3, {}}}, 3);
+  view.apply_own(written);
+  EXPECT_EQ(view.owner(VmId("vm-1")), nullptr);
+}
+
 }  // namespace
 }  // namespace hf::ha

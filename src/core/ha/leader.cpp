@@ -14,7 +14,6 @@ namespace key = record::key;
 // After the n-th failed start the next is tried this much later; it never gives up (vSphere: 0, 2, 6, 14, 30 min, then never).
 constexpr std::array<Duration, 5> kRetryAfter = {0s, 10s, 30s, 120s, 300s};
 constexpr Duration kSwapPatience = 5s;
-constexpr int kStartAttemptsOfATask = 3;
 
 int rank(const record::VmRecord& vm) { return static_cast<int>(vm.spec.ha.priority); }
 }  // namespace
@@ -215,15 +214,15 @@ void Leader::assign(const VmId& vm, bool takeover, const LeaderContext& context,
   const bool failed_before = status != nullptr && status->record.state == VmState::failed;
   if (failed_before) need.excluded.insert(status->record.failed_hosts.begin(), status->record.failed_hosts.end());
   auto chosen = placement::choose(placement.candidates, need);
-  // Every host has failed once: begin again with all of them.
-  const bool task_tries_on = record.active_task.empty() || status == nullptr ||
-                             status->record.attempts < kStartAttemptsOfATask;
-  if (!chosen.ok() && failed_before && task_tries_on && record.active_task.empty()) {
+  // A command to start it ends once every host has failed; else it begins again with all of them.
+  auto task = context.view.tasks.find(record.active_task);
+  const bool commanded = task != context.view.tasks.end() && task->second.record.kind == record::TaskKind::vm_start;
+  if (!chosen.ok() && failed_before && !commanded) {
     need.excluded.clear();
     chosen = placement::choose(placement.candidates, need);
   }
   if (!chosen.ok()) {
-    const bool all_failed = failed_before && !record.active_task.empty();
+    const bool all_failed = failed_before && commanded;
     return cannot_place(vm, all_failed ? Error{Code::failed, status->record.message} : chosen.error(), context, out);
   }
   if (placement.starting[*chosen] >= kStartsPerHostMax) return;

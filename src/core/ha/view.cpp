@@ -95,7 +95,10 @@ void View::apply_read(const KeyState& state, Version as_of) {
   }
 }
 
-void View::apply_own(const KeyState& state) { put(state); }
+void View::apply_own(const KeyState& state) {
+  // The watch has told of it already, and perhaps that the key is gone since.
+  if (state.version > version) put(state);
+}
 
 const Stored<record::OwnerRecord>* View::owner(const VmId& vm) const { return find_or_null(owners, vm); }
 const Stored<record::VmStatus>* View::status_of(const VmId& vm) const { return find_or_null(status, vm); }

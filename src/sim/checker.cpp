@@ -1,0 +1,219 @@
+#include "sim/checker.hpp"
+
+#include <algorithm>
+
+#include "sim/world.hpp"
+
+namespace hf::sim {
+namespace {
+using record::OwnerRecord;
+using Phase = OwnerRecord::Phase;
+namespace key = record::key;
+
+std::string after(const std::string& text, const std::string& prefix) {
+  return text.compare(0, prefix.size(), prefix) == 0 ? text.substr(prefix.size()) : std::string();
+}
+
+std::string text_of(const OwnerRecord& owner) {
+  return fmt::format("{} {} epoch {}", name_of(owner.phase), owner.host.text, owner.epoch.number);
+}
+
+bool legal(const OwnerRecord& before, const OwnerRecord& next, bool existed) {
+  const bool up = next.epoch == before.epoch.next(), same = next.epoch == before.epoch;
+  switch (next.phase) {
+    case Phase::assigned:
+      return existed ? up : next.epoch.number == 1;
+    case Phase::claimed:
+      if (before.phase == Phase::released || before.host != next.host) return false;
+      return same || (up && before.phase == Phase::claimed);
+    case Phase::released:
+      return same && before.phase != Phase::released;
+  }
+  return false;
+}
+}  // namespace
+
+void Checker::fail(std::string invariant, std::string what) {
+  if (!violation_) violation_ = Violation{std::move(invariant), std::move(what), w_.queue.now()};
+}
+
+void Checker::before_commit(int by, const ha::TypedTxn& txn) {
+  ++counts_.commits;
+  for (const auto& write : txn.writes) {
+    if (const auto vm = after(write.key, key::kOwners); !vm.empty()) check_owner_change(by, VmId(vm), write.value);
+    log_change(write);
+  }
+  for (const auto& event : txn.events) {
+    if (by >= 0) reported(w_.host(by), event);
+  }
+}
+
+void Checker::log_change(const ha::TypedTxn::Write& write) {
+  if (const auto* owner = std::get_if<OwnerRecord>(&write.value)) {
+    w_.mix(owner->epoch.number);
+    w_.trace([&] {
+      return fmt::format("store: {}: {}{}{}", write.key, text_of(*owner), owner->reason.empty() ? "" : ", ", owner->reason);
+    });
+  } else if (const auto* status = std::get_if<record::VmStatus>(&write.value)) {
+    w_.trace([&] { return fmt::format("store: {}: {}: {}", write.key, name_of(status->state), status->message); });
+  } else if (const auto* vm = std::get_if<record::VmRecord>(&write.value)) {
+    w_.trace([&] { return fmt::format("store: {}: wanted {}", write.key, name_of(vm->desired)); });
+  } else if (const auto* task = std::get_if<record::TaskRecord>(&write.value)) {
+    w_.trace([&] {
+      return fmt::format("store: {}: {} {} {}{}", write.key, name_of(task->kind), task->vm.text, name_of(task->state),
+                         task->message.empty() ? "" : ": " + task->message);
+    });
+  } else if (std::holds_alternative<record::SessionRecord>(write.value)) {
+    if (write.lease != 0) w_.trace([&] { return fmt::format("store: {}: begins", write.key); });
+  } else if (std::holds_alternative<std::monostate>(write.value)) {
+    w_.trace([&] { return fmt::format("store: {}: erased", write.key); });
+  }
+}
+
+void Checker::check_owner_change(int by, const VmId& vm, const record::Any& value) {
+  const auto* entry = w_.store.get(key::kOwners + vm.text);
+  const OwnerRecord before = entry == nullptr ? OwnerRecord{} : std::get<OwnerRecord>(entry->value);
+  const auto* next = std::get_if<OwnerRecord>(&value);
+  if (next == nullptr) {
+    if (before.phase != Phase::released) fail("edges", vm.text + " is erased while " + text_of(before));
+    return;
+  }
+  auto& facts = vms_[vm];
+  const std::string change = fmt::format("{}: {} -> {}", vm.text, text_of(before), text_of(*next));
+  if (next->epoch < facts.owned) fail("epochs", change + ": the epoch falls");
+  facts.owned = std::max(facts.owned, next->epoch);
+  if (!legal(before, *next, entry != nullptr)) fail("edges", change);
+  if (next->phase == Phase::claimed && (by < 0 || w_.host(by).id() != next->host)) fail("edges", change + ": by another");
+  if (before.phase == Phase::claimed && next->phase == Phase::assigned) {
+    ++counts_.takeovers;
+    check_takeover(vm, before);
+  }
+  if (before.phase == Phase::claimed && next->phase == Phase::released && by >= 0 && w_.host(by).id() != before.host) {
+    check_takeover(vm, before);
+  }
+}
+
+void Checker::check_takeover(const VmId& vm, const OwnerRecord& before) {
+  const std::string what = vm.text + " is taken from " + before.host.text;
+  if (no_takeover_) fail("calm", what);
+  const Host& host = w_.host(w_.host_index(before.host));
+  if (!host.on()) return;
+  const ha::Guard* guard = host.guard();
+  const bool fresh = guard != nullptr && guard->contact_fresh(host.local());
+  if (auto launch = host.launching().find(vm); launch != host.launching().end()) {
+    if (fresh && guard->generation() == launch->second) fail("proven-unable", what + ", which can launch it");
+  }
+  auto found = host.processes().find(vm);
+  if (found == host.processes().end()) return;
+  const Process& process = found->second;
+  if (process.runs && !host.awakening()) fail("proven-unable", what + ", where it runs");
+  if (host.may_write(process)) fail("proven-unable", what + ", where it may write to its disk");
+  if (!fresh || !process.admitted) return;
+  auto guarded = guard->vms().find(vm);
+  if (guarded != guard->vms().end() && guarded->second.state != ha::Guard::State::frozen) {
+    fail("proven-unable", what + ", whose guard lets it run");
+  }
+}
+
+bool Checker::holds_right(const Host& host, const Process& process) const {
+  const auto* entry = w_.store.get(key::kOwners + process.vm.text);
+  if (entry == nullptr) return false;
+  const auto& owner = std::get<OwnerRecord>(entry->value);
+  return owner.phase == Phase::claimed && owner.host == host.id() && owner.epoch == process.epoch;
+}
+
+const Process* Checker::process_of(const Copy& copy, const VmId& vm) const {
+  const auto& processes = w_.host(copy.host).processes();
+  auto found = processes.find(vm);
+  return found == processes.end() || found->second.number != copy.number ? nullptr : &found->second;
+}
+
+void Checker::begins_to_run(const Host& host, const Process& process) {
+  ++counts_.runs;
+  auto& facts = vms_[process.vm];
+  const std::string what = fmt::format("{} epoch {} on {}", process.vm.text, process.epoch.number, host.id().text);
+  w_.trace([&] { return fmt::format("{}: {} epoch {} runs", host.id().text, process.vm.text, process.epoch.number); });
+  w_.mix(process.number);
+  const bool asleep_before = host.awakening();  // it goes on because the machine goes on, not because anybody let it
+  if (!asleep_before && !holds_right(host, process)) fail("right-to-run", what + " begins to run without the right");
+  auto [ran, added] = facts.processes.try_emplace(process.epoch, process.number);
+  if (!added && ran->second != process.number) fail("epochs", what + ": two processes ran with this epoch");
+  for (const auto& copy : facts.copies) {
+    const Host& other = w_.host(copy.host);
+    const Process* rival = process_of(copy, process.vm);
+    const bool rival_held = rival != nullptr && other.awakening() && !other.may_write(*rival);
+    const bool held = asleep_before && !host.may_write(process);
+    if (!rival_held && !held) fail("one-copy", what + " and on " + other.id().text);
+  }
+  facts.copies.push_back({host.index(), process.epoch, process.number});
+}
+
+void Checker::stops_running(const Host& host, const Process& process) {
+  auto& copies = vms_[process.vm].copies;
+  copies.erase(std::remove_if(copies.begin(), copies.end(), [&](const Copy& c) { return c.number == process.number; }),
+               copies.end());
+  w_.trace([&] { return fmt::format("{}: {} epoch {} stands still", host.id().text, process.vm.text, process.epoch.number); });
+}
+
+void Checker::disk_write(const Host& host, const Process& process) {
+  auto& facts = vms_[process.vm];
+  if (process.epoch < facts.written) {
+    fail("disk", fmt::format("{} epoch {} on {} writes after epoch {}", process.vm.text, process.epoch.number,
+                             host.id().text, facts.written.number));
+  }
+  facts.written = std::max(facts.written, process.epoch);
+}
+
+void Checker::frozen(const Host& host, const Process& process) {
+  ++counts_.freezes;
+  if (no_freeze_) fail("calm", process.vm.text + " is frozen on " + host.id().text);
+}
+
+void Checker::reported(const Host& host, const record::EventRecord& event) {
+  w_.trace([&] { return fmt::format("{}: event {} {}: {}", host.id().text, event.severity, event.kind, event.text); });
+  static const std::set<std::string> kExplained = {"vm.crashed", "ha.host.dead", "ha.vm.unplaced"};
+  if (event.severity == "error" && kExplained.count(event.kind) == 0) fail("errors", event.kind + ": " + event.text);
+}
+
+bool Checker::has_room(const record::VmRecord& vm) const {
+  std::map<HostId, std::uint64_t> used;
+  for (const auto& state : w_.store.all()) {
+    const auto* owner = std::get_if<OwnerRecord>(&state.value);
+    if (owner == nullptr || owner->phase == Phase::released) continue;
+    const auto* other = w_.store.get(key::kVms + after(state.key, key::kOwners));
+    if (other != nullptr) used[owner->host] += std::get<record::VmRecord>(other->value).spec.memory_mib;
+  }
+  for (int host = 0; host < w_.params.hosts; ++host) {
+    if (!w_.host(host).on()) continue;
+    if (used[w_.host(host).id()] + vm.spec.memory_mib <= w_.params.host_memory_mib) return true;
+  }
+  return false;
+}
+
+std::string Checker::unsettled() const {
+  for (const auto& state : w_.store.all()) {
+    if (const auto* task = std::get_if<record::TaskRecord>(&state.value)) {
+      const bool over = task->state == record::TaskState::succeeded || task->state == record::TaskState::failed;
+      if (!over) return fmt::format("task {} ({} {}) is not over", task->id.text, name_of(task->kind), task->vm.text);
+    }
+    const auto* vm = std::get_if<record::VmRecord>(&state.value);
+    if (vm == nullptr) continue;
+    const bool wanted = vm->desired == record::Desired::running;
+    auto facts = vms_.find(vm->id);
+    const std::size_t copies = facts == vms_.end() ? 0 : facts->second.copies.size();
+    if (wanted && copies != 1 && has_room(*vm)) {
+      const auto* status = w_.store.get(key::kStatus + vm->id.text);
+      if (status != nullptr && copies == 0 && !has_room(*vm)) continue;
+      return fmt::format("{} is wanted running and has {} running copies", vm->id.text, copies);
+    }
+    if (wanted) continue;
+    for (int host = 0; host < w_.params.hosts; ++host) {
+      if (w_.host(host).processes().count(vm->id) != 0) {
+        return fmt::format("{} is wanted stopped and has a process on {}", vm->id.text, w_.host(host).id().text);
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace hf::sim

@@ -1,0 +1,88 @@
+#pragma once
+// Checker: the invariants, looked at whenever something they speak of changes. It sees the whole world at one instant, which no
+// host can. The first violation ends the run. Owned by World.
+//
+//   one-copy         a VM runs on one host only; what awakens on a machine that stood still may execute for guard_latency,
+//                    with its disk writes held, until its guard has frozen it
+//   right-to-run     whatever begins to run holds owners/<vm>: claimed, by its host, with its epoch
+//   proven-unable    when a takeover commits, the old copy does not run, writes nothing, and cannot begin without a new claim
+//   epochs           the epoch in owners/<vm> never falls; no two processes have the same epoch of a VM
+//   disk             no disk write of an older epoch after the first of a newer one
+//   edges            owners/<vm> changes along the edges of its life only, and is claimed only by the host itself
+//   liveness         healed, everything becomes as it is wanted within a bound
+//   calm             healed and settled, nobody freezes and nobody is taken over; after an outage of all contact of the whole
+//                    cluster, nobody is taken over
+//   errors           no event of severity error that no fault explains
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/ha/events.hpp"
+#include "sim/queue.hpp"
+
+namespace hf::sim {
+
+class World;
+class Host;
+struct Process;
+
+struct Violation {
+  std::string invariant;
+  std::string what;
+  Time at{};
+};
+
+class Checker {
+ public:
+  explicit Checker(World& world) : w_(world) {}
+
+  // `by`: host index; -1: a user.
+  void before_commit(int by, const ha::TypedTxn& txn);
+  void begins_to_run(const Host& host, const Process& process);
+  void stops_running(const Host& host, const Process& process);
+  void disk_write(const Host& host, const Process& process);
+  void frozen(const Host& host, const Process& process);
+  void reported(const Host& host, const record::EventRecord& event);
+
+  // From now on: no takeover, no freeze.
+  void expect_no_takeover() { no_takeover_ = true; }
+  void expect_calm() { no_takeover_ = no_freeze_ = true; }
+  // Why the world is not as it is wanted; empty: it is.
+  std::string unsettled() const;
+  void fail(std::string invariant, std::string what);
+  const std::optional<Violation>& violation() const { return violation_; }
+
+  struct Counts {
+    std::uint64_t runs = 0, freezes = 0, takeovers = 0, commits = 0;
+  };
+  const Counts& counts() const { return counts_; }
+
+ private:
+  struct Copy {
+    int host;
+    Epoch epoch;
+    std::uint64_t number;
+  };
+  struct VmFacts {
+    std::vector<Copy> copies;  // that run now
+    std::map<Epoch, std::uint64_t> processes;  // epoch -> the process that ran with it
+    Epoch written;             // the newest epoch that has written to the disk
+    Epoch owned;
+  };
+  void check_owner_change(int by, const VmId& vm, const record::Any& next);
+  void check_takeover(const VmId& vm, const record::OwnerRecord& before);
+  bool holds_right(const Host& host, const Process& process) const;
+  bool has_room(const record::VmRecord& vm) const;
+  void log_change(const ha::TypedTxn::Write& write);
+  const Process* process_of(const Copy& copy, const VmId& vm) const;
+
+  World& w_;
+  std::map<VmId, VmFacts> vms_;
+  bool no_takeover_ = false, no_freeze_ = false;
+  std::optional<Violation> violation_;
+  Counts counts_;
+};
+
+}  // namespace hf::sim

@@ -1,0 +1,92 @@
+#include "sim/user.hpp"
+
+#include <array>
+
+#include "sim/world.hpp"
+
+namespace hf::sim {
+namespace {
+using record::Desired;
+using record::TaskKind;
+namespace key = record::key;
+}  // namespace
+
+void User::create(const std::string& id, std::uint64_t memory_mib, vm::RestartPriority priority) {
+  record::VmRecord vm;
+  vm.id = VmId(id);
+  vm.spec.name = id;
+  vm.spec.memory_mib = memory_mib;
+  vm.spec.datastore = "ds0";
+  vm.spec.ha.priority = priority;
+  vm.spec.stop_timeout_seconds = 5;
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kVms + id, 0});
+  txn.writes.push_back({key::kVms + id, vm, 0});
+  if (w_.service.commit_now(txn)) vms_.push_back(vm.id);
+}
+
+void User::create_some(int count) {
+  constexpr std::array<vm::RestartPriority, 4> kPriorities = {vm::RestartPriority::high, vm::RestartPriority::medium,
+                                                              vm::RestartPriority::low, vm::RestartPriority::disabled};
+  for (int n = 1; n <= count; ++n) {
+    const auto which = w_.rng.chance(10) ? 3 : w_.rng.below(3);
+    create(fmt::format("vm-{}", n), static_cast<std::uint64_t>(w_.rng.between(128, 1024)), kPriorities.at(which));
+    if (w_.rng.chance(90)) command(VmId(fmt::format("vm-{}", n)), TaskKind::vm_start);
+  }
+}
+
+bool User::command(const VmId& id, TaskKind kind) {
+  const auto* entry = w_.store.get(key::kVms + id.text);
+  if (entry == nullptr) return false;
+  auto vm = std::get<record::VmRecord>(entry->value);
+  if (!vm.active_task.empty()) {
+    w_.trace([&] { return fmt::format("user: {} {}: refused, another command is under way", name_of(kind), id.text); });
+    return false;
+  }
+  const bool running = vm.desired == Desired::running;
+  if (running == (kind == TaskKind::vm_start)) return false;  // nothing to do, or nothing to do it to
+  record::TaskRecord task;
+  task.id = TaskId(fmt::format("task-{}", ++tasks_));
+  task.kind = kind;
+  task.vm = id;
+  task.state = record::TaskState::running;
+  task.timeout_seconds = kind == TaskKind::vm_stop ? 5 : 0;
+  if (kind == TaskKind::vm_start) vm.desired = Desired::running;
+  if (kind == TaskKind::vm_stop || kind == TaskKind::vm_kill) vm.desired = Desired::stopped;
+  vm.active_task = task.id;
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kVms + id.text, entry->version});
+  txn.writes.push_back({key::kVms + id.text, vm, 0});
+  txn.writes.push_back({key::kTasks + task.id.text, task, 0});
+  return w_.service.commit_now(txn);
+}
+
+void User::edit(const VmId& id, bool is_protected) {
+  const auto* entry = w_.store.get(key::kVms + id.text);
+  if (entry == nullptr) return;
+  auto vm = std::get<record::VmRecord>(entry->value);
+  vm.spec.ha.priority = is_protected ? vm::RestartPriority::medium : vm::RestartPriority::disabled;
+  ++vm.generation;
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kVms + id.text, entry->version});
+  txn.writes.push_back({key::kVms + id.text, vm, 0});
+  w_.service.commit_now(txn);
+}
+
+void User::begin() {
+  if (w_.params.command_every > Duration{0} && !vms_.empty()) next();
+}
+
+void User::next() {
+  w_.queue.after(w_.between(0ms, 2 * w_.params.command_every), [this, generation = generation_] {
+    if (generation != generation_) return;
+    constexpr std::array<TaskKind, 6> kKinds = {TaskKind::vm_start, TaskKind::vm_start, TaskKind::vm_start,
+                                                TaskKind::vm_stop,  TaskKind::vm_kill,  TaskKind::vm_reset};
+    const VmId& vm = vms_.at(w_.rng.below(vms_.size()));
+    if (w_.rng.chance(10)) edit(vm, w_.rng.chance(50));
+    else command(vm, kKinds.at(w_.rng.below(kKinds.size())));
+    next();
+  });
+}
+
+}  // namespace hf::sim

@@ -1,0 +1,34 @@
+#pragma once
+// User: creates VMs and gives commands, through the records, as the API does (core/record/records.hpp): `active_task` is the lock
+// against two commands at once. Owned by a run.
+#include <string>
+
+#include "core/record/records.hpp"
+#include "sim/queue.hpp"
+
+namespace hf::sim {
+
+class World;
+
+class User {
+ public:
+  explicit User(World& world) : w_(world) {}
+  void create_some(int count);
+  void create(const std::string& id, std::uint64_t memory_mib, vm::RestartPriority priority);
+  // False: refused (another command is under way, or the store is away).
+  bool command(const VmId& vm, record::TaskKind kind);
+  // `vm edit`: protected by HA from now on, or not.
+  void edit(const VmId& vm, bool is_protected);
+  // Random commands from now on.
+  void begin();
+  void end() { ++generation_; }
+
+ private:
+  void next();
+  World& w_;
+  int generation_ = 0;
+  int tasks_ = 0;
+  std::vector<VmId> vms_;
+};
+
+}  // namespace hf::sim
