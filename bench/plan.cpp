@@ -79,8 +79,8 @@ Figures measure(const std::vector<ha::KeyState>& all) {
   view.reset(all, 1);
   ha::Session session(self, timing, make_op, [] { return SessionId("mine"); });
   ha::Actions actions;
-  session.tick(now, actions);
-  session.on(ha::event::LeaseGranted{1, true, 1, now}, now, actions);
+  session.tick(view, now, actions);
+  session.on(ha::event::LeaseGranted{1, true, 1, now}, view, now, actions);
   session.on(ha::event::TxnDone{2, ha::Outcome::done, 1}, now, actions);
   view.apply_own({key::kLeader, 2, record::LeaderRecord{self, session.id()}});
   ha::Observer observer(timing);

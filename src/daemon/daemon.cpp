@@ -1,6 +1,7 @@
 #include "daemon/daemon.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -18,7 +19,6 @@
 #include "daemon/control.hpp"
 #include "daemon/inventory.hpp"
 #include "daemon/local_services.hpp"
-#include "daemon/open_store.hpp"
 #include "daemon/slot_reader.hpp"
 #include "daemon/store_shell.hpp"
 #include "daemon/task_runner.hpp"
@@ -28,6 +28,7 @@
 #include "sys/process/host_facts.hpp"
 #include "sys/qemu/accelerator.hpp"
 #include "sys/qemu/qemu_hypervisor.hpp"
+#include "config/store/open_store.hpp"
 
 namespace hf::daemon {
 namespace {
@@ -72,7 +73,7 @@ std::uint64_t random_seed() {
   return seed;
 }
 
-Result<qemu::QemuOptions> qemu_options(const DaemonConfig& config) {
+Result<qemu::QemuOptions> qemu_options(const config::HostConfig& config) {
   qemu::QemuOptions options;
   options.run_dir = config.run_dir;
   options.cgroup_root = config.cgroup_root;
@@ -92,7 +93,7 @@ Result<qemu::QemuOptions> qemu_options(const DaemonConfig& config) {
   return options;
 }
 
-Result<record::HostRecord> host_record(const DaemonConfig& config, const qemu::QemuOptions& qemu) {
+Result<record::HostRecord> host_record(const config::HostConfig& config, const qemu::QemuOptions& qemu) {
   TRY_ASSIGN(const auto facts, process::host_facts());
   TRY_ASSIGN(const std::string version, process::qemu_version(config.qemu.binary));
   record::HostRecord host;
@@ -124,7 +125,7 @@ ha::event::GuardReport to_report(const guard::GuardStatus& status) {
 // Members are made in order and destroyed in reverse: the API ends first, the mailbox last.
 class RealDaemon final : public Daemon {
  public:
-  RealDaemon(const DaemonConfig& config, std::unique_ptr<Store> store, const record::ClusterRecord& cluster,
+  RealDaemon(const config::HostConfig& config, std::unique_ptr<Store> store, const record::ClusterRecord& cluster,
              qemu::QemuOptions qemu, const record::HostRecord& host, pki::Credentials credentials)
       : timing_(ha::Timing::from_heartbeat(std::chrono::milliseconds(cluster.heartbeat_ms))),
         store_(std::move(store)),
@@ -146,7 +147,7 @@ class RealDaemon final : public Daemon {
         handler_(*store_, services_, &peers_, api::Operations::real_world(host.host)),
         server_(handler_, std::move(credentials)) {}
 
-  Status begin(const DaemonConfig& config) {
+  Status begin(const config::HostConfig& config) {
     TRY(timing_.validate());
     for (const auto& row : timing_.table()) {
       log(Level::info, "timing", {{"name", row.name}, {"ms", std::to_string(row.value / std::chrono::milliseconds(1))}});
@@ -160,6 +161,10 @@ class RealDaemon final : public Daemon {
   guard::GuardSubscription::Callbacks guard_callbacks() {
     guard::GuardSubscription::Callbacks callbacks;
     callbacks.on_status = [this](const guard::GuardStatus& status) { mailbox_.post(to_report(status)); };
+    // The event says that something changed; what holds now, all of it, is in the status.
+    callbacks.on_event = [this](const guard::GuardEvent&) {
+      if (auto status = guard_.status(); status.ok()) mailbox_.post(to_report(*status));
+    };
     callbacks.on_lost = [](const Error& why) { log(Level::warn, "The guard is away.", {{"why", why.what}}); };
     return callbacks;
   }
@@ -197,7 +202,7 @@ class RealDaemon final : public Daemon {
 
 }  // namespace
 
-Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonConfig& config) {
+Result<std::unique_ptr<Daemon>> Daemon::start(const config::HostConfig& config) {
   TRY(process::require_root());
   std::error_code failed;
   for (const auto& folder : {config.run_dir, config.state_dir, config.state_dir + "/log"}) {
@@ -208,8 +213,14 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonConfig& config) {
   TRY_ASSIGN(auto qemu, qemu_options(config));
   TRY_ASSIGN(const auto host, host_record(config, qemu));
   log(Level::info, "accelerator", {{"name", host.accelerator}, {"why", host.accelerator_reason}});
-  TRY_ASSIGN(auto store, open_store(config));
+  TRY_ASSIGN(auto store, config::open_store(config.store));
   const auto cluster = wait_for_cluster(*store, config.state_dir + "/cluster.json");
+  // safety: the guard freezes by the configuration's heartbeat, the cluster takes over by its record's.
+  if (cluster.heartbeat_ms != config.heartbeat_ms) {
+    return Error{Code::invalid, fmt::format("The cluster's heartbeat is {} ms, but this host's config.json says {} ms. Set "
+                                            "heartbeat_ms there and restart holdfast-guard and holdfastd.",
+                                            cluster.heartbeat_ms, config.heartbeat_ms)};
+  }
   auto daemon = std::make_unique<RealDaemon>(config, std::move(store), cluster, std::move(qemu), host, std::move(credentials));
   TRY(daemon->begin(config));
   return std::unique_ptr<Daemon>(std::move(daemon));

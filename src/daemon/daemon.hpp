@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "base/result.hpp"
-#include "daemon/config.hpp"
+#include "config/config.hpp"
 
 namespace hf::daemon {
 
@@ -11,7 +11,7 @@ class Daemon {
  public:
   // Waits for the store as long as it must (it says so in the log); everything else that is missing is an error that says
   // what to do. Returns once the API answers.
-  static Result<std::unique_ptr<Daemon>> start(const DaemonConfig& config);
+  static Result<std::unique_ptr<Daemon>> start(const config::HostConfig& config);
   // VMs run on.
   virtual ~Daemon() = default;
 };

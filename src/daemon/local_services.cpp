@@ -1,8 +1,8 @@
 #include "daemon/local_services.hpp"
 
-#include "daemon/open_store.hpp"
 #include "daemon/version.hpp"
 #include "sys/etcd/member.hpp"
+#include "config/store/open_store.hpp"
 
 namespace hf::daemon {
 
@@ -35,15 +35,15 @@ std::vector<api::TimingRow> LocalServices::timing() {
 }
 
 api::StoreInfo LocalServices::store_info() {
-  return {config_.store.kind == StoreKind::etcd ? "etcd" : "sqlite", config_.store.endpoints};
+  return {config_.store.kind == config::StoreKind::etcd ? "etcd" : "sqlite", config_.store.endpoints};
 }
 
 Result<api::StoreMember> LocalServices::add_store_member(const std::string& host, const std::string& peer_url) {
   if (peer_url.empty()) return api::StoreMember{};
-  if (config_.store.kind != StoreKind::etcd) {
+  if (config_.store.kind != config::StoreKind::etcd) {
     return Error{Code::unsupported, "This host keeps its store in a file; make it a cluster first: holdfast cluster grow."};
   }
-  TRY_ASSIGN(auto members, etcd::Members::open(etcd_options(config_)));
+  TRY_ASSIGN(auto members, etcd::Members::open(config::etcd_options(config_.store)));
   TRY(members->add_member(peer_url, false));
   TRY_ASSIGN(auto all, members->list_members());
   TRY_ASSIGN(auto initial, etcd::initial_cluster_of(all, host, peer_url));

@@ -2,7 +2,7 @@
 // LocalServices: what the API needs of this host: consoles, its guard, its timing, its store member. Thread-safe.
 #include "api/handler.hpp"
 #include "core/ha/timing.hpp"
-#include "daemon/config.hpp"
+#include "config/config.hpp"
 #include "daemon/control.hpp"
 #include "guard/client.hpp"
 #include "port/hypervisor.hpp"
@@ -12,7 +12,7 @@ namespace hf::daemon {
 class LocalServices final : public api::HostServices {
  public:
   // All must outlive this.
-  LocalServices(const DaemonConfig& config, ha::Timing timing, Hypervisor& hypervisor, guard::GuardClient& guard,
+  LocalServices(const config::HostConfig& config, ha::Timing timing, Hypervisor& hypervisor, guard::GuardClient& guard,
                 const Control& control)
       : config_(config), timing_(timing), hypervisor_(hypervisor), guard_(guard), control_(control) {}
 
@@ -24,7 +24,7 @@ class LocalServices final : public api::HostServices {
   Result<api::StoreMember> add_store_member(const std::string& host, const std::string& peer_url) override;
 
  private:
-  const DaemonConfig config_;
+  const config::HostConfig config_;
   const ha::Timing timing_;
   Hypervisor& hypervisor_;
   guard::GuardClient& guard_;

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "base/log.hpp"
-#include "daemon/config.hpp"
+#include "config/config.hpp"
 #include "daemon/daemon.hpp"
 #include "daemon/version.hpp"
 
@@ -33,7 +33,7 @@ int main(int count, char** arguments) {
   sigaddset(&ending, SIGINT);
   pthread_sigmask(SIG_BLOCK, &ending, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
-  auto config = hf::daemon::load_config(arguments[2]);
+  auto config = hf::config::load_config(arguments[2]);
   if (!config.ok()) return fail(config.error());
   auto daemon = hf::daemon::Daemon::start(*config);
   if (!daemon.ok()) return fail(daemon.error());

@@ -27,6 +27,8 @@ ha::event::SlotRead read_one(const std::string& datastore, const std::string& pa
 }
 }  // namespace
 
+SlotReader::SlotReader(Mailbox& mailbox, Duration interval) : mailbox_(mailbox), interval_(interval) {}
+
 SlotReader::~SlotReader() {
   {
     std::lock_guard lock(mutex_);

@@ -17,7 +17,7 @@ namespace hf::daemon {
 
 class SlotReader {
  public:
-  SlotReader(Mailbox& mailbox, Duration interval) : mailbox_(mailbox), interval_(interval) {}
+  SlotReader(Mailbox& mailbox, Duration interval);
   ~SlotReader();
 
   // What is to be read from now on: mount path and the hosts with a slot there, by datastore id. Thread-safe.

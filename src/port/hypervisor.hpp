@@ -1,9 +1,10 @@
 #pragma once
-// Hypervisor: the QEMU processes of this host. Real: sys/qemu. The decisions (when to start, stop, kill) are core/ha's.
+// Hypervisor: the QEMU processes of this host. Real: sys/qemu. The decisions (when to start, stop, kill) are
+// core/ha's.
 //
-// A VM's QEMU belongs to nobody's process tree: it outlives the daemon. All that is needed to find it again stands in its
-// run directory (<run>/vms/<vm>/: launch.json with epoch, pid and start time; sockets; hold page; console.log).
-// Thread-safe; calls block; each names its time limit.
+// A VM's QEMU belongs to nobody's process tree: it outlives the daemon. All that is needed to find it again
+// stands in its run directory (<run>/vms/<vm>/: launch.json with epoch, pid and start time; sockets; hold
+// page; console.log). Thread-safe; calls block; each names its time limit.
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,7 +22,8 @@ struct LaunchRequest {
   VmId vm;
   Epoch epoch;
   vm::VmSpec spec;
-  // Mount path of each datastore this VM names, by datastore name; bridge and VLAN of each network it names, by name.
+  // Mount path of each datastore this VM names, by datastore name; bridge and VLAN of each network it names,
+  // by name.
   std::vector<std::pair<std::string, std::string>> datastore_paths;
   struct Bridge {
     std::string network, bridge;
@@ -58,15 +60,17 @@ class Hypervisor {
   // Finds what runs already (after a daemon restart) and watches it. Call once, before the others.
   virtual Result<std::vector<RunningVm>> adopt(OnExit on_exit) = 0;
 
-  // In two steps, so that the guard can admit the VM before its first instruction: `launch` makes run directory, cgroup, taps
-  // and hold page (deadline 0: every disk write is held) and starts QEMU with the guest stopped (-S); `resume` lets it run.
-  // launch: Code::failed with QEMU's own words if it does not come up within 10 s; then nothing is left behind.
+  // In two steps, so that the guard can admit the VM before its first instruction: `launch` makes run
+  // directory, cgroup, taps and hold page (deadline 0: every disk write is held) and starts QEMU with the
+  // guest stopped (-S); `resume` lets it run. launch: Code::failed with QEMU's own words if it does not come
+  // up within 10 s; then nothing is left behind.
   virtual Result<RunningVm> launch(const LaunchRequest& request) = 0;
   virtual Status resume(const VmId& vm) = 0;
 
   // Guest agent's shutdown, else ACPI power button; returns when asked, not when done.
   virtual Status ask_to_stop(const VmId& vm) = 0;
-  // SIGKILL to everything in the VM's cgroup; returns when all is gone and cleaned up (works on a frozen cgroup).
+  // SIGKILL to everything in the VM's cgroup; returns when all is gone and cleaned up (works on a frozen
+  // cgroup).
   virtual Status kill(const VmId& vm) = 0;
   virtual Status reset(const VmId& vm) = 0;
   // The stream socket of the serial console, connected. One reader at a time gets the bytes.

@@ -1,14 +1,18 @@
 #pragma once
-// Store: the cluster's small, consistent memory (inventory, ownership, election, tasks). etcd in a cluster, SQLite on a
-// single host, a simulated one in tests; all three pass the contract suite in port/store_contract.hpp.
+// Store: the cluster's small, consistent memory (inventory, ownership, election, tasks). etcd in a cluster,
+// SQLite on a single host, a simulated one in tests; all three pass the contract suite in
+// port/store_contract.hpp.
 //
 // Semantics every implementation gives:
 //   - linearizable: a read sees every write that was acknowledged before it began;
-//   - versions: each committed write gets a larger `version`, unique in the store; a key's version changes with each
+//   - versions: each committed write gets a larger `version`, unique in the store; a key's version changes
+//   with each
 //     write to it, also when it is deleted and made again;
-//   - a lease deletes the keys bound to it once it was not kept alive for its time to live, never earlier than
+//   - a lease deletes the keys bound to it once it was not kept alive for its time to live, never earlier
+//   than
 //     ttl after the *sending* of the last keep_alive (or grant) that succeeded;
-//   - errors: Code::unavailable = certainly not done; Code::outcome_unknown = perhaps done (reply lost): the caller
+//   - errors: Code::unavailable = certainly not done; Code::outcome_unknown = perhaps done (reply lost): the
+//   caller
 //     reads before it decides anything; Code::conflict never comes as an error: Committed says so.
 // Thread-safe; every call blocks until done or its deadline (Options::timeout) has passed.
 #include <cstdint>
@@ -72,9 +76,10 @@ struct Change {
   bool erased = false;
 };
 
-// Receives the changes under a prefix. Called from one thread of the store, in order of version, each change at least
-// once. `on_reset` comes first and again whenever changes may have been lost (reconnect after compaction): it carries
-// the whole present state. `on_lost`: contact is gone, the view is stale from now on; a later on_reset or change ends it.
+// Receives the changes under a prefix. Called from one thread of the store, in order of version, each change
+// at least once. `on_reset` comes first and again whenever changes may have been lost (reconnect after
+// compaction): it carries the whole present state. `on_lost`: contact is gone, the view is stale from now on;
+// a later on_reset or change ends it.
 class Watcher {
  public:
   virtual ~Watcher() = default;
@@ -102,7 +107,8 @@ class Store {
   virtual Result<Entry> get(const std::string& key) = 0;
   virtual Result<Committed> commit(const Txn& txn) = 0;
 
-  // A lease that ends unless it is kept alive. ttl: whole seconds, at least 2 (etcd's floor at its default timing).
+  // A lease that ends unless it is kept alive. ttl: whole seconds, at least 2 (etcd's floor at its default
+  // timing).
   virtual Result<LeaseId> grant(std::chrono::seconds ttl) = 0;
   // Code::not_found: it has ended; its keys are gone.
   virtual Status keep_alive(LeaseId lease) = 0;

@@ -8,6 +8,7 @@
 //   incarnations/<host>     SessionRecord   the host's latest session, written with sessions/<host> but kept when the lease ends
 //   leader                  LeaderRecord    bound to the same lease
 //   datastores/<id>         DatastoreRecord
+//   datastore-names/<name>  the DatastoreId that has the name
 //   networks/<name>         NetworkRecord
 //   vms/<vm>                VmRecord        what is wanted
 //   vm-names/<name>         the VmId that has the name (uniqueness by create-if-absent)
@@ -38,6 +39,7 @@ inline const std::string kHosts = "hosts/";
 inline const std::string kSessions = "sessions/";
 inline const std::string kIncarnations = "incarnations/";
 inline const std::string kDatastores = "datastores/";
+inline const std::string kDatastoreNames = "datastore-names/";
 inline const std::string kNetworks = "networks/";
 inline const std::string kVms = "vms/";
 inline const std::string kVmNames = "vm-names/";
@@ -105,7 +107,7 @@ struct VmRecord {
   vm::VmSpec spec;
   std::uint64_t generation = 0;  // grows with each `vm edit`
   Desired desired = Desired::stopped;
-  std::string pinned_host;       // `vm start --host`; empty: the leader chooses
+  std::string pinned_host;       // `vm start --on`; empty: the leader chooses
   TaskId active_task;            // the command under way; empty: none. The lock against two commands at once
   WallMs created = 0;
   bool operator==(const VmRecord&) const = default;

@@ -2,51 +2,71 @@
 
 #include <nlohmann/json.hpp>
 
-namespace nlohmann {
-template <class T>
-struct adl_serializer<std::optional<T>> {
-  static void to_json(json& j, const std::optional<T>& value) { value ? j = *value : j = nullptr; }
-  static void from_json(const json& j, std::optional<T>& value) {
-    if (j.is_null()) value.reset();
-    else value = j.get<T>();
-  }
-};
-}  // namespace nlohmann
+#include "core/vm/spec_names.hpp"
+#include "core/vm/spec_problem.hpp"
 
 namespace hf::vm {
 using nlohmann::json;
 
-NLOHMANN_JSON_SERIALIZE_ENUM(Firmware, {{Firmware::bios, "bios"}, {Firmware::uefi, "uefi"}})
-NLOHMANN_JSON_SERIALIZE_ENUM(DiskFormat, {{DiskFormat::qcow2, "qcow2"}, {DiskFormat::raw, "raw"}})
-NLOHMANN_JSON_SERIALIZE_ENUM(NicModel, {{NicModel::virtio, "virtio"}, {NicModel::e1000, "e1000"}})
-NLOHMANN_JSON_SERIALIZE_ENUM(RestartPriority, {{RestartPriority::medium, "medium"},
-                                               {RestartPriority::highest, "highest"},
-                                               {RestartPriority::high, "high"},
-                                               {RestartPriority::low, "low"},
-                                               {RestartPriority::lowest, "lowest"},
-                                               {RestartPriority::disabled, "disabled"}})
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Disk, name, datastore, size_bytes, format, import_from)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Cdrom, name, image)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(Nic, network, model, mac)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DirectKernel, kernel, initrd, cmdline)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(CloudInit, user_data, meta_data, network_config)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HaPolicy, priority, max_crash_restarts)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmSpec, name, description, vcpus, memory_mib, firmware, machine,
-                                                cpu_model, datastore, disks, cdroms, nics, boot_order, direct_kernel,
-                                                cloud_init, guest_agent, stop_timeout_seconds, ha)
+namespace {
+json devices_of(const VmSpec& spec, json j) {
+  for (const Disk& disk : spec.disks) {
+    j["disks"].push_back({{"name", disk.name},
+                          {"datastore", disk.datastore},
+                          {"size_bytes", disk.size_bytes},
+                          {"format", name_in(kFormatNames, disk.format)},
+                          {"import_from", disk.import_from}});
+  }
+  for (const Cdrom& cdrom : spec.cdroms)
+    j["cdroms"].push_back({{"name", cdrom.name}, {"image", cdrom.image}});
+  for (const Nic& nic : spec.nics) {
+    j["nics"].push_back(
+        {{"network", nic.network}, {"model", name_in(kNicModelNames, nic.model)}, {"mac", nic.mac}});
+  }
+  return j;
+}
+}  // namespace
 
 std::string to_json(const VmSpec& spec) {
-  json j = spec;
-  j["version"] = VmSpec::kVersion;
-  return j.dump(-1, ' ', false, json::error_handler_t::replace);
+  json j = {{"version", VmSpec::kVersion},
+            {"name", spec.name},
+            {"description", spec.description},
+            {"vcpus", spec.vcpus},
+            {"memory_mib", spec.memory_mib},
+            {"firmware", name_in(kFirmwareNames, spec.firmware)},
+            {"machine", spec.machine},
+            {"cpu_model", spec.cpu_model},
+            {"datastore", spec.datastore},
+            {"disks", json::array()},
+            {"cdroms", json::array()},
+            {"nics", json::array()},
+            {"boot_order", spec.boot_order},
+            {"direct_kernel", nullptr},
+            {"cloud_init", nullptr},
+            {"guest_agent", spec.guest_agent},
+            {"stop_timeout_seconds", spec.stop_timeout_seconds},
+            {"ha",
+             {{"priority", name_in(kPriorityNames, spec.ha.priority)},
+              {"max_crash_restarts", spec.ha.max_crash_restarts}}}};
+  if (spec.direct_kernel) {
+    j["direct_kernel"] = {{"kernel", spec.direct_kernel->kernel},
+                          {"initrd", spec.direct_kernel->initrd},
+                          {"cmdline", spec.direct_kernel->cmdline}};
+  }
+  if (spec.cloud_init) {
+    j["cloud_init"] = {{"user_data", spec.cloud_init->user_data},
+                       {"meta_data", spec.cloud_init->meta_data},
+                       {"network_config", spec.cloud_init->network_config}};
+  }
+  return devices_of(spec, std::move(j)).dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 Result<VmSpec> spec_from_json(const std::string& text) {
-  try {
-    return json::parse(text).get<VmSpec>();
-  } catch (const json::exception& problem) {
-    return Error{Code::invalid, std::string("The VM spec is not valid JSON: ") + problem.what() + "."};
-  }
+  json tree = json::parse(text, nullptr, false);
+  if (tree.is_discarded()) return Error{Code::invalid, "The VM spec is not valid JSON."};
+  SpecReading reading = read_spec(tree, Dialect::json);
+  if (!reading.problems.empty()) return Error{Code::invalid, described(reading.problems)};
+  return std::move(reading.spec);
 }
 
 }  // namespace hf::vm

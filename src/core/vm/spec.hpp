@@ -1,15 +1,19 @@
 #pragma once
-// VmSpec: what the user asked for, parsed from the TOML spec file (doc/vm-spec.md) and kept as JSON in the store.
-// Parsing (spec_toml.hpp) reports every mistake with its line and column; a VmSpec that exists has passed them.
-// All sizes are in bytes unless the name says otherwise.
+// VmSpec: what the user asked for, parsed from the TOML spec file (doc/vm-spec.md) and kept as JSON in the
+// store. Parsing (spec_toml.hpp) reports every mistake with its line and column; a VmSpec that exists has
+// passed them. All sizes are in bytes unless the name says otherwise.
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
 
 namespace hf::vm {
+
+// The name of the cloud-init seed among a VM's disks: reserved, so that no disk of the spec takes it.
+inline constexpr std::string_view kSeedName = "cloud-init";
 
 enum class Firmware { bios, uefi };
 enum class DiskFormat { raw, qcow2 };
@@ -18,11 +22,11 @@ enum class NicModel { virtio, e1000 };
 enum class RestartPriority { highest, high, medium, low, lowest, disabled };
 
 struct Disk {
-  std::string name;                      // "root": unique within the VM; the image is <vm-id>/<name>.<format>
-  std::string datastore;                 // datastore name; empty: the VM's default datastore
-  std::uint64_t size_bytes = 0;          // 0 only with `import_from`: the size of the source
+  std::string name;              // "root": unique within the VM; the image is <vm-id>/<name>.<format>
+  std::string datastore;         // datastore name; empty: the VM's default datastore
+  std::uint64_t size_bytes = 0;  // 0 only with `import_from`: the size of the source
   DiskFormat format = DiskFormat::qcow2;
-  std::string import_from;               // absolute path of an image on the host that creates the VM; copied once
+  std::string import_from;  // absolute path of an image on the host that creates the VM; copied once
   bool operator==(const Disk&) const = default;
 };
 
@@ -35,7 +39,7 @@ struct Cdrom {
 struct Nic {
   std::string network;  // network name
   NicModel model = NicModel::virtio;
-  std::string mac;      // "52:54:00:..."; generated when the VM is created, if the spec has none
+  std::string mac;  // "52:54:00:..."; generated when the VM is created, if the spec has none
   bool operator==(const Nic&) const = default;
 };
 
@@ -67,25 +71,31 @@ struct VmSpec {
   int vcpus = 1;
   std::uint64_t memory_mib = 512;
   Firmware firmware = Firmware::bios;
-  std::string machine;                   // empty: the version this release pins (qemu_command.hpp)
-  std::string cpu_model;                 // empty: the baseline this release pins; "host" and "max" only if asked
-  std::string datastore;                 // default for disks, and where the VM's own folder is; empty: no disk at all
+  std::string machine;    // empty: the version this release pins (qemu_command.hpp)
+  std::string cpu_model;  // empty: the baseline this release pins; "host" and "max" only if asked
+  std::string datastore;  // default for disks, and where the VM's own folder is; empty: no disk at all
   std::vector<Disk> disks;
   std::vector<Cdrom> cdroms;
   std::vector<Nic> nics;
-  std::vector<std::string> boot_order;   // disk names, cdrom names, "network"; empty: disks, cdroms, network
+  std::vector<std::string> boot_order;  // disk names, cdrom names, "network"; empty: disks, cdroms, network
   std::optional<DirectKernel> direct_kernel;
   std::optional<CloudInit> cloud_init;
   bool guest_agent = true;
-  int stop_timeout_seconds = 60;         // graceful stop, then forced
+  int stop_timeout_seconds = 60;  // graceful stop, then forced
   HaPolicy ha;
   bool operator==(const VmSpec&) const = default;
 
   bool is_protected() const { return ha.priority != RestartPriority::disabled; }
 };
 
-// JSON of the store and of the REST API; from_json checks everything that the TOML parser does.
+// JSON of the store and of the REST API; from_json checks everything that the TOML parser does, and names the
+// JSON path of each mistake ("disks[0].name: ..."). Keys it does not know are refused, unless a later
+// `version` says they may be there.
 std::string to_json(const VmSpec& spec);
 Result<VmSpec> spec_from_json(const std::string& text);
+
+// What can be wrong with a spec as a whole: limits, names, duplicates, references. Code::invalid, one line a
+// mistake.
+Status validate(const VmSpec& spec);
 
 }  // namespace hf::vm

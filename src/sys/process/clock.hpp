@@ -7,7 +7,8 @@
 
 namespace hf::sys {
 
-// CLOCK_BOOTTIME: never goes back, counts while the machine sleeps. The same clock as the hold page's deadline.
+// CLOCK_BOOTTIME: never goes back, counts while the machine sleeps. The same clock as the hold page's
+// deadline.
 inline Instant boot_now() {
   timespec now{};
   ENSURE(clock_gettime(CLOCK_BOOTTIME, &now) == 0, "CLOCK_BOOTTIME is always there");

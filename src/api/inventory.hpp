@@ -1,0 +1,74 @@
+#pragma once
+// Reading the cluster's inventory: typed records with the version each was read at, and the joined views that
+// people see. Functions of a Store alone; any thread; never write.
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/record/records.hpp"
+#include "port/store.hpp"
+
+namespace hf::api {
+
+// A record and the version to make a write conditional on. version 0: the key does not exist (record is the
+// default).
+template <class Record>
+struct Versioned {
+  std::string key;
+  Version version = 0;
+  Record record;
+};
+
+// REQUIRES (both): Record is one of core/record/records.hpp.
+template <class Record>
+Result<Versioned<Record>> read(Store& store, const std::string& key);  // Code::not_found
+template <class Record>
+Result<std::vector<Versioned<Record>>> read_all(Store& store, const std::string& prefix);
+// The same, but a missing key is version 0.
+template <class Record>
+Result<Versioned<Record>> read_or_none(Store& store, const std::string& key);
+
+// What people call a VM: the wanted, the owner and the observed, together.
+struct VmView {
+  record::VmRecord vm;
+  std::optional<record::OwnerRecord> owner;
+  std::optional<record::VmStatus> status;
+};
+
+struct HostView {
+  record::HostRecord host;
+  bool connected = false;  // its session is in the store
+  bool leader = false;
+  int vms = 0;                        // that it owns
+  std::uint64_t memory_used_mib = 0;  // of those VMs
+};
+
+struct ClusterView {
+  record::ClusterRecord cluster;
+  std::string leader;  // host name; empty: none now
+  int hosts = 0, hosts_connected = 0, vms = 0, vms_running = 0;
+};
+
+// May this owner's host be running the VM?
+bool is_owned(const record::OwnerRecord& owner);
+
+Result<std::vector<HostView>> list_hosts(Store& store);
+Result<HostView> show_host(Store& store, const std::string& name);
+Result<std::vector<VmView>> list_vms(Store& store);
+// By name or by id.
+Result<VmView> show_vm(Store& store, const std::string& name);
+Result<VmId> find_vm(Store& store, const std::string& name);
+Result<std::vector<record::DatastoreRecord>> list_datastores(Store& store);
+Result<record::DatastoreRecord> show_datastore(Store& store, const std::string& name);
+Result<std::vector<record::NetworkRecord>> list_networks(Store& store);
+Result<record::NetworkRecord> show_network(Store& store, const std::string& name);
+// Newest last; at most `limit` of the newest.
+Result<std::vector<record::TaskRecord>> list_tasks(Store& store, std::size_t limit);
+Result<record::TaskRecord> show_task(Store& store, const std::string& id);
+// Ordered by id, which is by time; only those after `after`; at most `limit` of the newest.
+Result<std::vector<record::EventRecord>> list_events(Store& store, const std::string& after,
+                                                     std::size_t limit);
+Result<ClusterView> show_cluster(Store& store);
+
+}  // namespace hf::api

@@ -1,0 +1,106 @@
+#pragma once
+// Operations: everything the product can be asked to do, over the Store alone; the REST server, the daemon
+// and the tests call it. Each write is one Txn conditional on what was read. A command to a VM makes a task
+// and sets the VM's active_task in the same Txn: two commands to one VM cannot both be under way. The hosts
+// carry the tasks out.
+//
+// Lost replies: a commit whose outcome is unknown is read back (is the task there?) and, if it is not, sent
+// once more: its conditions let it happen at most once. Code::outcome_unknown comes only if the store stays
+// unreachable meanwhile. Thread-safe if the Store is. Never decides where a VM runs (that is the leader's),
+// never touches owners/.
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "api/inventory.hpp"
+#include "core/record/records.hpp"
+#include "core/vm/lifecycle.hpp"
+#include "port/store.hpp"
+
+namespace hf::api {
+
+// Who asks. `task`: the id the task shall have (Idempotency-Key), so that asking again does nothing twice;
+// empty: made here.
+struct Actor {
+  std::string who;
+  TaskId task;
+};
+
+class Operations {
+ public:
+  struct World {
+    HostId here;  // the host that serves this request
+    std::function<WallMs()> now;
+    std::function<std::string()> random_hex;  // 12 digits or more
+  };
+  // The world of the running machine.
+  static World real_world(HostId here);
+
+  // The store must outlive this.
+  Operations(Store& store, World world) : store_(store), world_(std::move(world)) {}
+
+  // Makes the VM and the task (vm.create; vm.import if a disk is imported) that a host with its datastores
+  // carries out. `import_host`: the host that has the image; empty: this one. The VM is stopped afterwards.
+  // exists: name or MAC taken. invalid/not_found: something it names does not exist. no_room: larger than any
+  // host.
+  Result<record::TaskRecord> create_vm(const vm::VmSpec& spec, const std::string& import_host,
+                                       const Actor& by);
+  // `host`: run it there; empty: the leader chooses. no_room with the host that has most.
+  Result<record::TaskRecord> start_vm(const std::string& name, const std::string& host, const Actor& by);
+  // Graceful for `timeout_seconds` (0: as the spec says), then forced.
+  Result<record::TaskRecord> stop_vm(const std::string& name, int timeout_seconds, const Actor& by);
+  // At once. Overrides a vm.start, vm.stop or vm.reset that is under way: that task fails with
+  // Code::conflict.
+  Result<record::TaskRecord> kill_vm(const std::string& name, const Actor& by);
+  Result<record::TaskRecord> reset_vm(const std::string& name, const Actor& by);
+  // The VM must be stopped. Its images are deleted with it.
+  Result<record::TaskRecord> delete_vm(const std::string& name, const Actor& by);
+  // Takes effect at the next start; `generation` as last read, 0: whatever it is. While the VM runs only
+  // description, ha and stop_timeout_seconds may change. Disks cannot change yet: Code::unsupported.
+  Result<record::VmRecord> edit_vm(const std::string& name, const vm::VmSpec& spec, std::uint64_t generation);
+
+  // Adding the same again changes nothing and succeeds; another under the same name is Code::exists.
+  Result<record::DatastoreRecord> add_datastore(record::DatastoreRecord wanted);
+  Result<record::NetworkRecord> add_network(const record::NetworkRecord& wanted);
+
+  // For the hosts that carry tasks out. begin: Code::conflict if it is final already.
+  Status begin_task(const TaskId& task);
+  Status report_progress(const TaskId& task, int percent, const std::string& message);
+  // Ends the task and frees the VM. A failed vm.create or vm.import and a successful vm.delete also remove
+  // the VM's records (conflict if an owner has it). A task that is final already is left as it is.
+  Status finish_task(const TaskId& task, const Status& outcome);
+
+ private:
+  // What one attempt wants to write; `task` is empty for writes without one.
+  struct Plan {
+    Txn txn;
+    record::TaskRecord task;
+  };
+  struct Target;
+  Result<Target> load(const std::string& name);
+  static Status require_legal(vm::Command command, const Target& target);
+  record::TaskRecord new_task(record::TaskKind kind, const record::VmRecord& vm, const Actor& by) const;
+  Plan command(const Target& target, record::VmRecord changed, record::TaskRecord task) const;
+  Result<record::TaskRecord> run_task(const std::string& subject, record::TaskKind kind, const Actor& by,
+                                      const std::function<Result<Plan>()>& attempt);
+  Result<bool> settle(const Txn& txn, const std::function<Result<bool>()>& landed);
+  Status run_write(const std::string& subject, const std::function<Result<Txn>()>& attempt);
+
+  Result<Plan> plan_create(vm::VmSpec spec, const std::string& import_host, const Actor& by);
+  Status check_new(const vm::VmSpec& spec, const VmId& self, Txn& txn);
+  Status fill_macs(vm::VmSpec& spec, const VmId& self);
+  Status check_start_room(const record::VmRecord& vm, const std::string& host);
+  Status check_fits_some_host(const vm::VmSpec& spec);
+  Result<HostId> host_with_datastores(const vm::VmSpec& spec, const std::string& wanted);
+
+  Store& store_;
+  World world_;
+};
+
+// Writes an event; best effort: an event that cannot be written is logged. Fills id and time.
+void emit(Store& store, record::EventRecord event, WallMs now);
+
+// A name that people give: a-z, 0-9 and -, 1 to 63 characters, begins with a letter or a digit.
+Status check_name(const std::string& what, const std::string& name);
+
+}  // namespace hf::api

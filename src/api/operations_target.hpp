@@ -1,0 +1,22 @@
+#pragma once
+// What one attempt of a command read of its VM. Shared by operations.cpp and create.cpp only.
+#include "api/operations.hpp"
+
+namespace hf::api {
+
+inline bool is_final(const record::TaskRecord& task) {
+  return task.state == record::TaskState::succeeded || task.state == record::TaskState::failed;
+}
+
+// A VM as one attempt read it.
+struct Operations::Target {
+  Versioned<record::VmRecord> vm;
+  Versioned<record::OwnerRecord> owner;
+  Versioned<record::VmStatus> status;
+  Versioned<record::TaskRecord> active;  // version 0: none
+
+  const std::string& name() const { return vm.record.spec.name; }
+  bool busy() const { return active.version != 0 && !is_final(active.record); }
+};
+
+}  // namespace hf::api

@@ -1,0 +1,319 @@
+// Goal: each command is one conditional write; what contradicts it is refused with the code and the sentence
+// people see; a lost reply neither doubles nor loses a command. Method: the operations over a store in
+// memory.
+#include "api/operations.hpp"
+
+#include <gtest/gtest.h>
+
+#include "api/testing_cluster.hpp"
+
+namespace hf::api {
+namespace {
+namespace key = record::key;
+using record::Desired;
+using record::TaskState;
+
+class OperationsTest : public ::testing::Test {
+ protected:
+  TestingCluster cluster_;
+  TestingStore& store_ = cluster_.store;
+  Operations& operations_ = cluster_.operations;
+  Actor by_{"tester", {}};
+
+  template <class T>
+  void expect_error(const Result<T>& result, Code code, const std::string& what) {
+    ASSERT_FALSE(result.ok());
+    EXPECT_EQ(result.code(), code);
+    EXPECT_EQ(result.error().what, what);
+  }
+  record::TaskRecord created(const std::string& name, std::uint64_t memory = 512) {
+    auto task = operations_.create_vm(cluster_.spec(name, memory), "", by_);
+    EXPECT_TRUE(task.ok()) << task.error().what;
+    return *task;
+  }
+  void finish(const record::TaskRecord& task) { ASSERT_TRUE(operations_.finish_task(task.id, {}).ok()); }
+  record::TaskRecord task(const TaskId& id) { return *show_task(store_, id.text); }
+};
+
+TEST_F(OperationsTest, create_makes_vm_name_and_task_together) {
+  const auto task = created("web");
+  EXPECT_EQ(task.kind, record::TaskKind::vm_create);
+  EXPECT_EQ(task.host.text, "host1");
+  const auto view = show_vm(store_, "web");
+  ASSERT_TRUE(view.ok());
+  EXPECT_EQ(view->vm.active_task, task.id);
+  EXPECT_EQ(view->vm.desired, Desired::stopped);
+  EXPECT_TRUE(view->vm.spec.nics[0].mac.starts_with("52:54:00:"));
+  EXPECT_EQ(show_vm(store_, view->vm.id.text)->vm.spec.name, "web");
+}
+
+TEST_F(OperationsTest, create_is_refused_for_a_taken_name) {
+  finish(created("web"));
+  expect_error(operations_.create_vm(cluster_.spec("web", 512), "", by_), Code::exists,
+               "There is a VM named web already: choose another name.");
+}
+
+TEST_F(OperationsTest, create_that_loses_the_race_for_a_name_is_exists) {
+  store_.before_commit = [this] { store_.put(key::kVmNames + "web", "vm-other"); };
+  EXPECT_EQ(operations_.create_vm(cluster_.spec("web", 512), "", by_).code(), Code::exists);
+  EXPECT_TRUE(list_tasks(store_, 10)->empty());
+}
+
+TEST_F(OperationsTest, create_is_refused_for_what_does_not_exist) {
+  auto spec = cluster_.spec("web", 512);
+  spec.datastore = "gold";
+  expect_error(operations_.create_vm(spec, "", by_), Code::not_found,
+               "VM web names datastore gold, which does not exist: `holdfast datastore ls` lists them.");
+  spec = cluster_.spec("web", 512);
+  spec.nics[0].network = "dmz";
+  expect_error(operations_.create_vm(spec, "", by_), Code::not_found,
+               "VM web names network dmz, which does not exist: `holdfast network ls` lists them.");
+  spec = cluster_.spec("web", 512);
+  spec.cdroms = {{"install", "isos:debian.iso"}};
+  EXPECT_EQ(operations_.create_vm(spec, "", by_).code(), Code::not_found);
+}
+
+TEST_F(OperationsTest, create_is_refused_when_larger_than_any_host) {
+  expect_error(operations_.create_vm(cluster_.spec("web", 99999), "", by_), Code::no_room,
+               "No host can hold 99999 MiB; the largest, host1, has 4096 MiB for VMs.");
+}
+
+TEST_F(OperationsTest, create_is_refused_for_a_bad_name) {
+  for (const auto* name : {"", "Web", "-web", "a/b", "a b"}) {
+    EXPECT_EQ(operations_.create_vm(cluster_.spec(name, 512), "", by_).code(), Code::invalid) << name;
+  }
+}
+
+TEST_F(OperationsTest, create_is_refused_for_a_mac_of_another_vm) {
+  auto spec = cluster_.spec("web", 512);
+  spec.nics[0].mac = "52:54:00:00:00:01";
+  ASSERT_TRUE(operations_.create_vm(spec, "", by_).ok());
+  spec.name = "db";
+  expect_error(operations_.create_vm(spec, "", by_), Code::exists,
+               "VM web has the MAC address 52:54:00:00:00:01 already.");
+}
+
+TEST_F(OperationsTest, create_goes_to_a_host_that_has_the_datastore) {
+  auto spec = cluster_.spec("web", 512);
+  spec.datastore = "local2";  // only host2 has it
+  EXPECT_EQ(operations_.create_vm(spec, "", by_)->host.text, "host2");
+  store_.erase(key::kSessions + "host2");
+  spec.name = "db";
+  EXPECT_EQ(operations_.create_vm(spec, "", by_).code(), Code::unavailable);
+}
+
+TEST_F(OperationsTest, import_runs_where_the_image_is) {
+  auto spec = cluster_.spec("web", 512);
+  spec.disks[0].import_from = "/srv/debian.qcow2";
+  const auto task = operations_.create_vm(spec, "host2", by_);
+  ASSERT_TRUE(task.ok()) << task.error().what;
+  EXPECT_EQ(task->kind, record::TaskKind::vm_import);
+  EXPECT_EQ(task->host.text, "host2");
+}
+
+TEST_F(OperationsTest, a_busy_vm_refuses_commands) {
+  const auto task = created("web");
+  const std::string sentence =
+      "VM web is busy: vm.create (task " + task.id.text + ") is under way. Try again when it has ended.";
+  expect_error(operations_.start_vm("web", "", by_), Code::conflict, sentence);
+  expect_error(operations_.stop_vm("web", 0, by_), Code::conflict, sentence);
+  expect_error(operations_.kill_vm("web", by_), Code::conflict, sentence);
+  expect_error(operations_.delete_vm("web", by_), Code::conflict, sentence);
+}
+
+TEST_F(OperationsTest, start_sets_desired_with_the_task) {
+  finish(created("web"));
+  const auto task = operations_.start_vm("web", "host2", by_);
+  ASSERT_TRUE(task.ok()) << task.error().what;
+  const auto vm = show_vm(store_, "web")->vm;
+  EXPECT_EQ(vm.desired, Desired::running);
+  EXPECT_EQ(vm.pinned_host, "host2");
+  EXPECT_EQ(vm.active_task, task->id);
+}
+
+TEST_F(OperationsTest, start_is_refused_while_it_runs) {
+  cluster_.run_vm("web", "host2", 512);
+  expect_error(operations_.start_vm("web", "", by_), Code::invalid, "VM web is running on host2 already.");
+}
+
+TEST_F(OperationsTest, start_is_refused_without_room) {
+  cluster_.run_vm("a", "host1", 3900);
+  cluster_.run_vm("b", "host2", 1024);
+  finish(created("web", 2000));
+  expect_error(operations_.start_vm("web", "", by_), Code::no_room,
+               "No host has 2000 MiB free; host2 has most with 1024 MiB.");
+  expect_error(operations_.start_vm("web", "host1", by_), Code::no_room,
+               "Host host1 has 196 MiB free; VM web needs 2000 MiB.");
+  store_.erase(key::kSessions + "host2");
+  expect_error(operations_.start_vm("web", "", by_), Code::no_room,
+               "No host has 2000 MiB free; host1 has most with 196 MiB.");
+  expect_error(operations_.start_vm("web", "host2", by_), Code::unavailable,
+               "Host host2 is not connected to the cluster now.");
+  expect_error(operations_.start_vm("web", "host9", by_), Code::not_found,
+               "There is no host named host9: `holdfast host ls` lists them.");
+}
+
+TEST_F(OperationsTest, stop_sets_desired_and_keeps_the_timeout) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto task = operations_.stop_vm("web", 7, by_);
+  ASSERT_TRUE(task.ok());
+  EXPECT_EQ(task->timeout_seconds, 7);
+  EXPECT_EQ(show_vm(store_, "web")->vm.desired, Desired::stopped);
+  EXPECT_EQ(operations_.stop_vm("web", -1, by_).code(), Code::invalid);
+}
+
+TEST_F(OperationsTest, stop_kill_and_reset_are_refused_for_a_stopped_vm) {
+  finish(created("web"));
+  const std::string sentence = "VM web is not running. Start it: holdfast vm start web.";
+  expect_error(operations_.stop_vm("web", 0, by_), Code::invalid, sentence);
+  expect_error(operations_.kill_vm("web", by_), Code::invalid, sentence);
+  expect_error(operations_.reset_vm("web", by_), Code::invalid, sentence);
+}
+
+TEST_F(OperationsTest, kill_overrides_a_running_stop) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto stop = operations_.stop_vm("web", 0, by_);
+  const auto kill = operations_.kill_vm("web", by_);
+  ASSERT_TRUE(kill.ok()) << kill.error().what;
+  EXPECT_EQ(task(stop->id).state, TaskState::failed);
+  EXPECT_EQ(task(stop->id).error_code, "conflict");
+  EXPECT_EQ(task(stop->id).message, "It was overridden by task " + kill->id.text + " (vm.kill).");
+  EXPECT_EQ(show_vm(store_, "web")->vm.active_task, kill->id);
+  ASSERT_TRUE(operations_.finish_task(stop->id, {}).ok());  // late: changes nothing
+  EXPECT_EQ(task(stop->id).state, TaskState::failed);
+  EXPECT_EQ(show_vm(store_, "web")->vm.active_task, kill->id);
+}
+
+TEST_F(OperationsTest, delete_needs_a_stopped_vm_and_frees_the_name) {
+  cluster_.run_vm("web", "host1", 512);
+  expect_error(operations_.delete_vm("web", by_), Code::invalid,
+               "VM web is running on host1. Stop it first: holdfast vm stop web.");
+  cluster_.stop_vm("web");
+  const auto task = operations_.delete_vm("web", by_);
+  ASSERT_TRUE(task.ok()) << task.error().what;
+  finish(*task);
+  EXPECT_EQ(show_vm(store_, "web").code(), Code::not_found);
+  EXPECT_TRUE(store_.list(key::kOwners)->entries.empty());
+  created("web");
+}
+
+TEST_F(OperationsTest, delete_cannot_end_while_somebody_owns_the_vm) {
+  finish(created("web"));
+  const auto task = operations_.delete_vm("web", by_);
+  cluster_.set_owner("web", "host1", record::OwnerRecord::Phase::claimed);
+  EXPECT_EQ(operations_.finish_task(task->id, {}).code(), Code::conflict);
+  EXPECT_TRUE(show_vm(store_, "web").ok());
+}
+
+TEST_F(OperationsTest, a_failed_creation_leaves_no_vm) {
+  const auto task = created("web");
+  ASSERT_TRUE(operations_.finish_task(task.id, Error{Code::no_room, "The datastore is full."}).ok());
+  EXPECT_EQ(show_vm(store_, "web").code(), Code::not_found);
+  EXPECT_EQ(this->task(task.id).error_code, "no_room");
+  EXPECT_EQ(this->task(task.id).message, "The datastore is full.");
+  created("web");
+}
+
+TEST_F(OperationsTest, a_command_whose_active_task_has_vanished_is_accepted) {
+  const auto task = created("web");
+  store_.erase(key::kTasks + task.id.text);
+  EXPECT_TRUE(operations_.start_vm("web", "", by_).ok());
+}
+
+TEST_F(OperationsTest, the_same_task_id_does_it_once) {
+  const Actor by{"tester", TaskId("t-mine")};
+  const auto first = operations_.create_vm(cluster_.spec("web", 512), "", by);
+  const auto second = operations_.create_vm(cluster_.spec("web", 512), "", by);
+  ASSERT_TRUE(second.ok()) << second.error().what;
+  EXPECT_EQ(*first, *second);
+  EXPECT_EQ(operations_.start_vm("web", "", by).code(), Code::conflict);
+}
+
+TEST_F(OperationsTest, a_lost_reply_is_resolved_by_reading_back) {
+  store_.faults = {TestingStore::Fault::reply_lost};
+  const auto task = operations_.create_vm(cluster_.spec("web", 512), "", by_);
+  ASSERT_TRUE(task.ok()) << task.error().what;
+  EXPECT_EQ(list_tasks(store_, 10)->size(), 1U);
+}
+
+TEST_F(OperationsTest, a_lost_request_is_sent_once_more) {
+  store_.faults = {TestingStore::Fault::request_lost};
+  ASSERT_TRUE(operations_.create_vm(cluster_.spec("web", 512), "", by_).ok());
+  EXPECT_EQ(list_tasks(store_, 10)->size(), 1U);
+  EXPECT_EQ(list_vms(store_)->size(), 1U);
+}
+
+TEST_F(OperationsTest, an_outcome_that_stays_unknown_is_said_so) {
+  store_.faults = {TestingStore::Fault::request_lost, TestingStore::Fault::request_lost};
+  const auto task = operations_.create_vm(cluster_.spec("web", 512), "", {"tester", TaskId("t-9")});
+  expect_error(task, Code::outcome_unknown,
+               "The store did not answer: the command may or may not have been accepted. Look at the VM "
+               "before you repeat "
+               "it. Its task would be t-9.");
+}
+
+TEST_F(OperationsTest, an_unreachable_store_is_unavailable) {
+  store_.faults = {TestingStore::Fault::unavailable};
+  EXPECT_EQ(operations_.create_vm(cluster_.spec("web", 512), "", by_).code(), Code::unavailable);
+}
+
+TEST_F(OperationsTest, edit_changes_a_stopped_vm) {
+  finish(created("web"));
+  auto spec = show_vm(store_, "web")->vm.spec;
+  const std::string mac = spec.nics[0].mac;
+  spec.memory_mib = 1024;
+  spec.nics[0].mac = "";
+  const auto changed = operations_.edit_vm("web", spec, 1);
+  ASSERT_TRUE(changed.ok()) << changed.error().what;
+  EXPECT_EQ(changed->generation, 2U);
+  EXPECT_EQ(changed->spec.nics[0].mac, mac);
+  EXPECT_EQ(show_vm(store_, "web")->vm.spec.memory_mib, 1024U);
+  EXPECT_EQ(operations_.edit_vm("web", spec, 1).code(), Code::conflict);
+}
+
+TEST_F(OperationsTest, edit_of_a_running_vm_waits_for_its_next_start) {
+  cluster_.run_vm("web", "host1", 512);
+  auto spec = show_vm(store_, "web")->vm.spec;
+  spec.description = "the shop";
+  EXPECT_TRUE(operations_.edit_vm("web", spec, 0).ok());
+}
+
+TEST_F(OperationsTest, edit_cannot_change_disks) {
+  finish(created("web"));
+  auto spec = show_vm(store_, "web")->vm.spec;
+  spec.disks[0].size_bytes *= 2;
+  EXPECT_EQ(operations_.edit_vm("web", spec, 0).code(), Code::invalid);
+}
+
+TEST_F(OperationsTest, datastores_and_networks_have_unique_names) {
+  record::DatastoreRecord wanted{{}, "gold", true, {{"*", "/srv/gold"}}};
+  const auto first = operations_.add_datastore(wanted);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(operations_.add_datastore(wanted)->id, first->id);
+  wanted.paths["*"] = "/srv/other";
+  EXPECT_EQ(operations_.add_datastore(wanted).code(), Code::exists);
+  EXPECT_EQ(operations_.add_datastore({{}, "x", true, {}}).code(), Code::invalid);
+  EXPECT_EQ(operations_.add_datastore({{}, "x", true, {{"*", "relative"}}}).code(), Code::invalid);
+  ASSERT_TRUE(operations_.add_network({"dmz", "br1", 7}).ok());
+  EXPECT_TRUE(operations_.add_network({"dmz", "br1", 7}).ok());
+  EXPECT_EQ(operations_.add_network({"dmz", "br1", 8}).code(), Code::exists);
+  EXPECT_EQ(operations_.add_network({"x", "br1", 5000}).code(), Code::invalid);
+  EXPECT_EQ(operations_.add_network({"x", "", 0}).code(), Code::invalid);
+}
+
+TEST_F(OperationsTest, events_are_listed_in_order) {
+  for (int i = 0; i < 5; ++i) {
+    record::EventRecord event;
+    event.kind = "test";
+    event.host = HostId("host1");
+    event.text = std::to_string(i);
+    emit(store_, event, 1000 + i);
+  }
+  const auto newest = list_events(store_, "", 2);
+  ASSERT_EQ(newest->size(), 2U);
+  EXPECT_EQ(newest->at(1).text, "4");
+  EXPECT_EQ(list_events(store_, newest->at(0).id, 10)->size(), 1U);
+}
+
+}  // namespace
+}  // namespace hf::api

@@ -1,0 +1,87 @@
+#pragma once
+// A cluster on paper for tests: two connected hosts, datastores and a network in a TestingStore, and
+// shortcuts that do in the store what the daemons would.
+#include <atomic>
+
+#include "api/operations.hpp"
+#include "api/testing_store.hpp"
+
+namespace hf::api {
+
+struct TestingCluster {
+  TestingStore store;
+  std::atomic<int> ids{0};
+  Operations::World world(const std::string& host) {
+    const auto random = [this] {
+      char text[17];
+      std::snprintf(text, sizeof text, "%08x00000000", static_cast<unsigned>(++ids) << 8U);
+      return std::string(text);
+    };
+    return {HostId(host), [] { return WallMs{1700000000000}; }, random};
+  }
+  Operations operations{store, world("host1")};
+
+  TestingCluster() {
+    namespace key = record::key;
+    store.put(key::kCluster, record::encode(record::ClusterRecord{"c-1", "test", 1700000000000, 1000}));
+    for (const auto& [name, memory] :
+         {std::pair<std::string, std::uint64_t>{"host1", 4096}, {"host2", 2048}}) {
+      record::HostRecord host;
+      host.host = HostId(name);
+      host.version = "0.1.0";
+      host.api_address = name == "host1" ? "10.77.0.1:7443" : "10.77.0.2:7443";
+      host.heartbeat_address = name == "host1" ? "10.77.0.1:7444" : "10.77.0.2:7444";
+      host.cpus = 2;
+      host.memory_mib = memory;
+      host.accelerator = "tcg";
+      host.qemu_version = "7.2.0";
+      host.datastores = {{"ds-1", "/srv/shared"}};
+      if (name == "host2") host.datastores["ds-2"] = "/srv/local";
+      host.slot_datastores = {"ds-1"};
+      host.networks = {"lan"};
+      store.put(key::kHosts + name, record::encode(host));
+      store.put(key::kSessions + name, record::encode(record::SessionRecord{SessionId("s-" + name)}));
+    }
+    store.put(key::kLeader, record::encode(record::LeaderRecord{HostId("host1"), SessionId("s-host1")}));
+    store.put(key::kDatastores + "ds-1", record::encode(record::DatastoreRecord{
+                                             DatastoreId("ds-1"), "shared", true, {{"*", "/srv/shared"}}}));
+    store.put(key::kDatastores + "ds-2",
+              record::encode(
+                  record::DatastoreRecord{DatastoreId("ds-2"), "local2", false, {{"host2", "/srv/local"}}}));
+    store.put(key::kNetworks + "lan", record::encode(record::NetworkRecord{"lan", "br0", 0}));
+  }
+
+  vm::VmSpec spec(const std::string& name, std::uint64_t memory_mib) const {
+    vm::VmSpec out;
+    out.name = name;
+    out.memory_mib = memory_mib;
+    out.datastore = "shared";
+    out.disks = {{"root", "", 1U << 30U, vm::DiskFormat::qcow2, ""}};
+    out.nics = {{"lan", vm::NicModel::virtio, ""}};
+    return out;
+  }
+  void set_owner(const std::string& name, const std::string& host, record::OwnerRecord::Phase phase) {
+    const auto view = show_vm(store, name);
+    record::OwnerRecord owner{phase, HostId(host), Epoch{1}, SessionId("s-" + host), true, "start"};
+    store.put(record::key::kOwners + view->vm.id.text, record::encode(owner));
+    record::VmStatus status;
+    status.state =
+        phase == record::OwnerRecord::Phase::claimed ? record::VmState::running : record::VmState::stopped;
+    status.host = HostId(host);
+    status.epoch = Epoch{1};
+    status.since = 1700000000000;
+    store.put(record::key::kStatus + view->vm.id.text, record::encode(status));
+  }
+  // Made, started and running.
+  void run_vm(const std::string& name, const std::string& host, std::uint64_t memory_mib) {
+    (void)operations.finish_task(operations.create_vm(spec(name, memory_mib), "", {"tester", {}})->id, {});
+    (void)operations.finish_task(operations.start_vm(name, host, {"tester", {}})->id, {});
+    set_owner(name, host, record::OwnerRecord::Phase::claimed);
+  }
+  void stop_vm(const std::string& name) {
+    (void)operations.finish_task(operations.stop_vm(name, 0, {"tester", {}})->id, {});
+    set_owner(name, "host1", record::OwnerRecord::Phase::released);
+  }
+};
+
+}  // namespace hf::api

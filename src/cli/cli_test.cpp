@@ -1,0 +1,297 @@
+// Goal: what people see of the program: tables, JSON, errors, exit codes, completion, init and join. Method:
+// the real binary against a server in this process, over TLS; the daemons' part is done in the store by hand.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "api/testing_host.hpp"
+#include "cli/context.hpp"
+#include "cli/init.hpp"
+#include "cli/terminal.hpp"
+#include "sys/pki/files.hpp"
+
+namespace hf::cli {
+namespace {
+using api::TestingCluster;
+using api::TestingHost;
+using nlohmann::json;
+
+struct Outcome {
+  int status = -1;
+  std::string out, error;
+};
+
+class Cli : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/hf-cli-XXXXXX";
+    folder_ = ::mkdtemp(name);
+    ASSERT_TRUE(host_.start().ok());
+    cluster_.store.put(record::key::kCaSecret, pki::encode_ca(ca_));
+    const Context context{{host_.address()}, host_.credentials(pki::Role::admin, "tester")};
+    ASSERT_TRUE(save_context(context, folder_ + "/context").ok());
+  }
+  void TearDown() override {
+    stopping_ = true;
+    if (worker_.joinable()) worker_.join();
+    std::filesystem::remove_all(folder_);
+  }
+  Outcome holdfast(const std::string& arguments, const std::string& before = "") {
+    const std::string command = before + " NO_COLOR=1 HOLDFAST_CONTEXT=" + folder_ +
+                                "/context " HF_BIN_DIR "/holdfast " + arguments + " >" + folder_ + "/out 2>" +
+                                folder_ + "/error";
+    const int state = std::system(command.c_str());
+    return {WIFEXITED(state) ? WEXITSTATUS(state) : -1, *pki::read_file(folder_ + "/out"),
+            *pki::read_file(folder_ + "/error")};
+  }
+  // Does what the hosts would: ends each task as `outcome` says.
+  void carry_out_tasks(const Status& outcome) {
+    worker_ = std::thread([this, outcome] {
+      while (!stopping_) {
+        const auto tasks = api::list_tasks(cluster_.store, 100);
+        for (const auto& task : *tasks) (void)cluster_.operations.finish_task(task.id, outcome);
+        std::this_thread::yield();
+      }
+    });
+  }
+  TestingCluster cluster_;
+  pki::KeyPair ca_ = *pki::make_ca("test");
+  TestingHost host_{cluster_, ca_, "host1"};
+  std::string folder_;
+  std::atomic<bool> stopping_{false};
+  std::thread worker_;
+};
+
+TEST_F(Cli, vm_ls_is_a_table) {
+  cluster_.run_vm("web", "host1", 512);
+  const Outcome outcome = holdfast("vm ls");
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_EQ(outcome.out,
+            "NAME  STATE    HOST   VCPUS  MEMORY   PRIORITY  MESSAGE\n"
+            "web   running  host1  1      512 MiB  medium    -\n");
+}
+
+TEST_F(Cli, json_is_what_the_api_gave) {
+  cluster_.run_vm("web", "host1", 512);
+  const json answer = json::parse(holdfast("vm ls -o json").out);
+  EXPECT_EQ(answer["vms"][0]["name"], "web");
+  EXPECT_EQ(json::parse(holdfast("-o json host ls").out)["hosts"].size(), 2U);
+}
+
+TEST_F(Cli, hosts_and_datastores_are_tables) {
+  const Outcome hosts = holdfast("host ls");
+  EXPECT_EQ(hosts.out,
+            "NAME   STATE      LEADER  VMS  CPUS  MEMORY USED     ACCELERATOR\n"
+            "host1  connected  yes     0    2     0 MiB of 4 GiB  tcg\n"
+            "host2  connected  -       0    2     0 MiB of 2 GiB  tcg\n");
+  EXPECT_EQ(holdfast("datastore ls").out,
+            "NAME    SHARED  ID    PATHS\n"
+            "local2  no      ds-2  host2:/srv/local\n"
+            "shared  yes     ds-1  /srv/shared\n");
+  EXPECT_EQ(holdfast("datastore add gold /srv/gold").out, "Datastore gold was added.\n");
+  EXPECT_EQ(holdfast("network add dmz --bridge br0 --vlan 20").status, 0);
+  EXPECT_EQ(holdfast("network ls").out, "NAME  BRIDGE  VLAN\ndmz   br0     20\nlan   br0     -\n");
+}
+
+TEST_F(Cli, every_look_succeeds) {
+  cluster_.run_vm("web", "host1", 512);
+  for (const auto* command :
+       {"cluster show", "host show host1", "datastore show shared", "vm show web", "vm show web -o toml",
+        "vm ls -o wide", "host ls -o wide", "task ls", "event ls", "ha show", "ha show --timing", "version",
+        "help exit-codes", "help"}) {
+    const Outcome outcome = holdfast(command);
+    EXPECT_EQ(outcome.status, 0) << command << outcome.error;
+    EXPECT_FALSE(outcome.out.empty()) << command;
+  }
+}
+
+TEST_F(Cli, create_waits_and_says_what_was_done) {
+  ASSERT_TRUE(
+      pki::write_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\nmemory = \"256 MiB\"\n", 0644)
+          .ok());
+  carry_out_tasks({});
+  const Outcome outcome = holdfast("vm create " + folder_ + "/web.toml --start");
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_EQ(outcome.out, "VM web was created.\nVM web was started.\n");
+}
+
+TEST_F(Cli, a_task_that_fails_gives_its_exit_code) {
+  ASSERT_TRUE(pki::write_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\n", 0644).ok());
+  carry_out_tasks(Error{Code::no_room, "The datastore is full."});
+  const Outcome outcome = holdfast("vm create " + folder_ + "/web.toml");
+  EXPECT_EQ(outcome.status, 6);
+  EXPECT_EQ(outcome.error, "holdfast: vm.create of VM web failed: The datastore is full.\n");
+}
+
+TEST_F(Cli, mistakes_in_a_spec_are_shown_by_line) {
+  ASSERT_TRUE(pki::write_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\nvcpu = 2\n", 0644).ok());
+  const Outcome outcome = holdfast("vm create " + folder_ + "/web.toml");
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.error.find("web.toml:3:"), std::string::npos) << outcome.error;
+}
+
+TEST_F(Cli, no_wait_prints_the_task) {
+  cluster_.run_vm("web", "host1", 512);
+  const Outcome outcome = holdfast("--no-wait vm stop web");
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_TRUE(outcome.out.starts_with("t-")) << outcome.out;
+}
+
+TEST_F(Cli, errors_have_their_exit_codes_and_sentences) {
+  EXPECT_EQ(holdfast("vm show none").status, 3);
+  EXPECT_EQ(holdfast("vm show none").error,
+            "holdfast: There is no VM named none: `holdfast vm ls` lists them.\n");
+  EXPECT_EQ(json::parse(holdfast("vm show none -o json").error)["error"]["code"], "not_found");
+  EXPECT_EQ(holdfast("--host 127.0.0.1:1 vm ls").status, 8);
+  EXPECT_EQ(holdfast("--context /nowhere vm ls").status, 3);
+  EXPECT_EQ(holdfast("vm sotp web").status, 2);
+  EXPECT_EQ(holdfast("vm sotp web").error,
+            "holdfast: \"sotp\" is no command of holdfast vm. Did you mean \"holdfast vm stop\"? holdfast vm "
+            "--help lists them.\n");
+  EXPECT_EQ(holdfast("vm stop").status, 2);
+  EXPECT_EQ(holdfast("").status, 2);
+}
+
+TEST_F(Cli, a_host_that_is_down_is_passed_over) {
+  EXPECT_EQ(holdfast("--host 127.0.0.1:1," + host_.address() + " vm ls").status, 0);
+}
+
+TEST_F(Cli, edit_takes_a_file_or_an_editor) {
+  cluster_.run_vm("web", "host1", 512);
+  ASSERT_TRUE(pki::write_file(folder_ + "/editor",
+                              "#!/bin/sh\nsed -i 's/^memory = .*/memory = \"768 MiB\"/; /^name/a description "
+                              "= \"shop\"' \"$1\"\n",
+                              0755)
+                  .ok());
+  const Outcome outcome = holdfast("vm edit web", "EDITOR=" + folder_ + "/editor");
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_EQ(api::show_vm(cluster_.store, "web")->vm.spec.description, "shop");
+  EXPECT_EQ(holdfast("vm edit web", "EDITOR=true").out, "Nothing was changed.\n");
+}
+
+TEST_F(Cli, the_console_passes_input_and_output) {
+  cluster_.run_vm("web", "host1", 512);
+  const std::string command = "echo ping | HOLDFAST_CONTEXT=" + folder_ +
+                              "/context timeout 60 " HF_BIN_DIR "/holdfast vm console web";
+  FILE* pipe = ::popen((command + " 2>/dev/null").c_str(), "r");
+  ASSERT_NE(pipe, nullptr);
+  char buffer[64] = {};
+  std::string seen;
+  while (seen.size() < 11 && std::fgets(buffer, sizeof buffer, pipe) != nullptr) seen += buffer;
+  host_.server.stop();  // ends the stream, and with it the program
+  ::pclose(pipe);
+  EXPECT_EQ(seen, "hello\nping\n");
+}
+
+TEST_F(Cli, completion_scripts_are_valid) {
+  EXPECT_EQ(holdfast("completion bash").status, 0);
+  EXPECT_EQ(std::system(("bash -n " + folder_ + "/out").c_str()), 0);
+  const std::string ask =
+      "bash -c '. " + folder_ +
+      "/out; COMP_WORDS=(holdfast vm st); COMP_CWORD=2; _holdfast; echo ${COMPREPLY[*]}' >" + folder_ +
+      "/words";
+  EXPECT_EQ(std::system(ask.c_str()), 0);
+  EXPECT_EQ(*pki::read_file(folder_ + "/words"), "start stop\n");
+  EXPECT_NE(holdfast("completion zsh").out.find("#compdef holdfast"), std::string::npos);
+  EXPECT_NE(holdfast("completion fish").out.find("complete -c holdfast"), std::string::npos);
+  EXPECT_EQ(holdfast("completion tcsh").status, 2);
+}
+
+TEST_F(Cli, every_help_has_examples) {
+  for (const auto* command : {"cluster init", "cluster join", "cluster invite", "vm create", "vm import",
+                              "vm console", "event ls"}) {
+    const Outcome outcome = holdfast(std::string(command) + " --help");
+    EXPECT_EQ(outcome.status, 0) << command;
+    EXPECT_NE(outcome.out.find("Examples:"), std::string::npos) << command;
+  }
+}
+
+class RecordedServices : public InitSystem {
+ public:
+  Status start(const std::string& unit, const std::string&) override {
+    started.push_back(unit);
+    return {};
+  }
+  std::vector<std::string> started;
+};
+
+// Hands out a store that the test keeps.
+struct BorrowedStore : Store {
+  explicit BorrowedStore(Store& a_store) : store(a_store) {}
+  Result<Snapshot> list(const std::string& prefix) override { return store.list(prefix); }
+  Result<Entry> get(const std::string& key) override { return store.get(key); }
+  Result<Committed> commit(const Txn& txn) override { return store.commit(txn); }
+  Result<LeaseId> grant(std::chrono::seconds ttl) override { return store.grant(ttl); }
+  Status keep_alive(LeaseId lease) override { return store.keep_alive(lease); }
+  Status revoke(LeaseId lease) override { return store.revoke(lease); }
+  Result<std::unique_ptr<Watch>> watch(const std::string& prefix, Watcher& watcher) override {
+    return store.watch(prefix, watcher);
+  }
+  Store& store;
+};
+
+TEST_F(Cli, init_makes_a_host_and_its_admin) {
+  api::TestingStore store;
+  RecordedServices services;
+  const InitWorld world{[&](const config::StoreConfig&) -> Result<std::unique_ptr<Store>> {
+                          return std::unique_ptr<Store>(std::make_unique<BorrowedStore>(store));
+                        },
+                        services};
+  InitOptions options;
+  options.host = "host1";
+  options.address = "10.0.0.1";
+  options.etc = folder_ + "/etc";
+  options.store = "etcd";
+  const auto context = init_cluster(options, world);
+  ASSERT_TRUE(context.ok()) << context.error().what;
+  EXPECT_EQ(services.started, (std::vector<std::string>{"holdfast-etcd", "holdfast-guard", "holdfastd"}));
+  const auto config = config::load_config(options.etc + "/config.json");
+  ASSERT_TRUE(config.ok()) << config.error().what;
+  EXPECT_EQ(config->store.endpoints, std::vector<std::string>{"https://10.0.0.1:2379"});
+  EXPECT_EQ(load_context({"", *context})->endpoints, std::vector<std::string>{"10.0.0.1:7443"});
+  EXPECT_EQ(pki::decode_ca(store.get(record::key::kCaSecret)->value)->certificate_pem,
+            pki::load(options.etc + "/pki")->ca_pem);
+  EXPECT_EQ(api::show_cluster(store)->cluster.id, config->cluster_id);
+  EXPECT_EQ(init_cluster(options, world).code(), Code::exists);
+}
+
+TEST_F(Cli, join_follows_an_invite) {
+  const Outcome invited = holdfast("cluster invite host3 --address 10.0.0.3");
+  ASSERT_EQ(invited.status, 0) << invited.error;
+  RecordedServices services;
+  InitOptions options;
+  options.address = "10.0.0.3";
+  options.etc = folder_ + "/etc3";
+  options.invite = invited.out;
+  // The host's clock in this test stands in 2023, so its invite has expired for the real clock.
+  EXPECT_EQ(join_cluster(options, {nullptr, services}).code(), Code::denied);
+  auto invite = *pki::decode_invite(invited.out, 1700000000000);
+  invite.expires = INT64_MAX;
+  invite.endpoints = {host_.address()};
+  options.invite = pki::encode(invite);
+  const Status joined = join_cluster(options, {nullptr, services});
+  ASSERT_TRUE(joined.ok()) << joined.error().what;
+  EXPECT_EQ(services.started, (std::vector<std::string>{"holdfast-guard", "holdfastd"}));
+  const auto own = pki::load(options.etc + "/pki");
+  EXPECT_EQ(pki::verify(ca_.certificate_pem, own->own.certificate_pem)->name, "host3");
+  EXPECT_NE(own->own.certificate_pem, invite.credentials.own.certificate_pem);
+}
+
+TEST(Tables, the_widest_column_is_cut_to_the_terminal) {
+  const Table table{
+      {"A", "TEXT"}, {{"x", "a long sentence that does not fit"}, {"y", "häßlich\x1b[31m"}}, -1};
+  EXPECT_EQ(render(table, {true, false, 20}), "A  TEXT\nx  a long sentence…\ny  häßlich?[31m\n");
+  EXPECT_EQ(render(table, {}), "A  TEXT\nx  a long sentence that does not fit\ny  häßlich?[31m\n");
+}
+
+TEST(Tables, colours_only_where_wanted) {
+  const Table table{{"STATE"}, {{"running"}}, 0};
+  EXPECT_EQ(render(table, {true, true, 80}), "\x1b[2mSTATE\x1b[0m\n\x1b[32mrunning\x1b[0m\n");
+}
+
+}  // namespace
+}  // namespace hf::cli

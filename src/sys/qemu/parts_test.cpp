@@ -1,0 +1,392 @@
+// Goal: the pure parts and the small clients of the QEMU runtime. Method: text in, value out; the two
+// protocol clients against a scripted server on a real socket.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/kvm.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <thread>
+
+#include "sys/process/small_file.hpp"
+#include "sys/qemu/accelerator.hpp"
+#include "sys/qemu/exit_reason.hpp"
+#include "sys/qemu/guest_agent.hpp"
+#include "sys/qemu/qmp.hpp"
+#include "sys/qemu/resolve.hpp"
+#include "sys/qemu/run_dir.hpp"
+#include "sys/qemu/tap.hpp"
+#include "sys/qemu/unix_socket.hpp"
+
+namespace hf::qemu {
+namespace {
+using process::UniqueFd;
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    char made[] = "/tmp/hf-parts-XXXXXX";
+    if (::mkdtemp(made) != nullptr) path = made;
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path); }
+  std::string path;
+};
+
+// Accepts one client and plays the script with it.
+class ScriptedServer {
+ public:
+  using Script = std::function<void(int fd)>;
+  explicit ScriptedServer(Script script) : listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, path().c_str());
+    EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::listen(listener_.get(), 1), 0);
+    thread_ = std::thread([this, play = std::move(script)] {
+      const UniqueFd client(::accept(listener_.get(), nullptr, nullptr));
+      play(client.get());
+    });
+  }
+  ~ScriptedServer() { thread_.join(); }
+  std::string path() const { return folder_.path + "/socket"; }
+
+ private:
+  TemporaryFolder folder_;
+  UniqueFd listener_;
+  std::thread thread_;
+};
+
+void say(int fd, const std::string& text) {
+  (void)send_all(fd, text, 5s);
+}  // a broken pipe shows in the client's result
+
+std::string hear_line(int fd) {
+  std::string line;
+  for (char letter = 0; letter != '\n' && ::recv(fd, &letter, 1, 0) == 1;) line += letter;
+  return line;
+}
+
+void greet(int fd) {
+  say(fd, "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n");
+  EXPECT_NE(hear_line(fd).find("qmp_capabilities"), std::string::npos);
+  say(fd, "{\"return\": {}, \"id\": 1}\r\n");
+}
+
+TEST(QmpFraming, messages_come_whole_from_pieces_of_any_size) {
+  const std::string stream =
+      "{\"QMP\": {}}\r\n{\"return\": {\"a\": 1}, \"id\": 7}\r\n\r\n"
+      "{\"error\": {\"class\": \"GenericError\", \"desc\": \"No\"}, \"id\": 8}\n"
+      "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true}}\n{\"event\": \"STOP\"}\n";
+  for (std::size_t step = 1; step < stream.size(); ++step) {
+    QmpFraming framing;
+    std::vector<QmpMessage> all;
+    for (std::size_t at = 0; at < stream.size(); at += step) {
+      auto some = framing.feed(std::string_view(stream).substr(at, step));
+      ASSERT_TRUE(some.ok());
+      all.insert(all.end(), some->begin(), some->end());
+    }
+    ASSERT_EQ(all.size(), 5U);
+    EXPECT_EQ(all[0].kind, QmpMessage::Kind::greeting);
+    EXPECT_EQ(all[1].id, 7U);
+    EXPECT_EQ(all[1].text, "{\"a\":1}");
+    EXPECT_EQ(all[2].kind, QmpMessage::Kind::failure);
+    EXPECT_EQ(all[2].text, "No");
+    EXPECT_EQ(all[3].name, "SHUTDOWN");
+    EXPECT_EQ(all[3].text, "{\"guest\":true}");
+    EXPECT_EQ(all[4].text, "{}");
+  }
+}
+
+TEST(QmpFraming, what_is_no_message_is_corrupt) {
+  for (const char* line : {"hello\n", "[]\n", "{\n", "{}\n", "{\"x\":1}\n", "\xff\xfe\n"}) {
+    EXPECT_EQ(QmpFraming().feed(line).code(), Code::corrupt) << line;
+  }
+  QmpFraming framing;
+  EXPECT_TRUE(framing.feed(std::string(QmpFraming::kLineMax, ' ')).ok());
+  EXPECT_EQ(framing.feed(" ").code(), Code::corrupt);
+}
+
+TEST(QmpFraming, command_is_one_line_and_its_arguments_an_object) {
+  EXPECT_EQ(*format_qmp_command("cont", "", 3), "{\"execute\":\"cont\",\"id\":3}\n");
+  EXPECT_EQ(*format_qmp_command("x", "{\"a\":\n\"b\"}", 4),
+            "{\"arguments\":{\"a\":\"b\"},\"execute\":\"x\",\"id\":4}\n");
+  EXPECT_EQ(format_qmp_command("x", "[1]", 5).code(), Code::invalid);
+  EXPECT_EQ(format_qmp_command("x", "{", 5).code(), Code::invalid);
+}
+
+TEST(QmpClient, answers_find_their_commands_in_any_order) {
+  ScriptedServer server([](int fd) {
+    greet(fd);
+    const std::string one = hear_line(fd), two = hear_line(fd);
+    const auto id_of = [](const std::string& line) { return line.substr(line.find("\"id\":") + 5, 1); };
+    const auto name_of = [](const std::string& line) { return line.substr(line.find("ask-"), 5); };
+    say(fd, "{\"return\": \"" + name_of(two) + "\", \"id\": " + id_of(two) + "}\n{\"event\": \"RESET\"}\n");
+    say(fd, "{\"return\": \"" + name_of(one) + "\", \"id\": " + id_of(one) + "}\n");
+    hear_line(fd);
+  });
+  std::string event;
+  auto client =
+      QmpClient::connect(server.path(), [&](const std::string& name, const std::string&) { event = name; });
+  ASSERT_TRUE(client.ok());
+  std::string answer;
+  std::thread other([&] { answer = *(*client)->execute("ask-a", "", 10s); });
+  EXPECT_EQ(*(*client)->execute("ask-b", "{}", 10s), "\"ask-b\"");
+  other.join();
+  EXPECT_EQ(answer, "\"ask-a\"");
+  client->reset();
+  EXPECT_EQ(event, "RESET");
+}
+
+TEST(QmpClient, end_of_stream_after_the_question_is_an_unknown_outcome) {
+  ScriptedServer server([](int fd) {
+    greet(fd);
+    hear_line(fd);
+  });
+  auto client = QmpClient::connect(server.path(), nullptr);
+  ASSERT_TRUE(client.ok());
+  EXPECT_EQ((*client)->execute("cont", "", 10s).code(), Code::outcome_unknown);
+  EXPECT_TRUE((*client)->has_closed(10s));
+  EXPECT_EQ((*client)->execute("cont", "", 10s).code(), Code::unavailable);
+}
+
+TEST(QmpClient, silence_before_the_question_is_a_time_out_after_it_an_unknown_outcome) {
+  ScriptedServer server([](int fd) {
+    // The client gives up on the first command before this greeting.
+    hear_line(fd);
+  });
+  {
+    auto client = QmpClient::connect(server.path(), nullptr);
+    ASSERT_TRUE(client.ok());
+    EXPECT_EQ((*client)->execute("cont", "", 20ms).code(), Code::timed_out);
+  }
+  ScriptedServer mute([](int fd) {
+    greet(fd);
+    while (!hear_line(fd).empty()) continue;
+  });
+  auto client = QmpClient::connect(mute.path(), nullptr);
+  ASSERT_TRUE(client.ok());
+  EXPECT_EQ((*client)->execute("cont", "", 500ms).code(), Code::outcome_unknown);
+}
+
+TEST(QmpClient, refusal_comes_in_its_own_words_and_nonsense_ends_the_connection) {
+  ScriptedServer server([](int fd) {
+    greet(fd);
+    hear_line(fd);
+    say(fd, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Not now\"}, \"id\": 2}\n");
+    hear_line(fd);
+    say(fd, "nonsense\n");
+    hear_line(fd);
+  });
+  auto client = QmpClient::connect(server.path(), nullptr);
+  ASSERT_TRUE(client.ok());
+  const auto refused = (*client)->execute("cont", "", 10s);
+  EXPECT_EQ(refused.code(), Code::failed);
+  EXPECT_EQ(refused.error().what, "QEMU refused cont: Not now");
+  EXPECT_EQ((*client)->execute("cont", "", 10s).code(), Code::outcome_unknown);
+}
+
+TEST(QmpClient, nobody_listening_is_unavailable) {
+  EXPECT_EQ(QmpClient::connect("/tmp/hf-no-such-socket", nullptr).code(), Code::unavailable);
+  EXPECT_EQ(QmpClient::connect("/tmp/" + std::string(200, 'x'), nullptr).code(), Code::invalid);
+}
+
+TEST(GuestAgent, is_asked_after_synchronising_past_old_answers) {
+  std::string asked;
+  {
+    ScriptedServer server([&](int fd) {
+      const std::string sync = hear_line(fd);
+      EXPECT_EQ(sync.front(), '\xff');
+      const auto at = sync.find("\"id\":") + 5;
+      const std::string id = sync.substr(at, sync.find('}', at) - at);
+      say(fd, "{\"return\": {}}\n\xff{\"return\": 1}\n\xff{\"return\": " + id + "}\n");
+      asked = hear_line(fd);
+    });
+    EXPECT_TRUE(ask_guest_to_shut_down(server.path(), 10s).ok());
+  }
+  EXPECT_NE(asked.find("guest-shutdown"), std::string::npos);
+}
+
+TEST(GuestAgent, that_is_silent_or_absent_is_not_asked) {
+  {
+    ScriptedServer server([](int fd) {
+      while (!hear_line(fd).empty()) continue;
+    });
+    EXPECT_EQ(ask_guest_to_shut_down(server.path(), 50ms).code(), Code::timed_out);
+  }
+  ScriptedServer closing([](int fd) { hear_line(fd); });
+  EXPECT_EQ(ask_guest_to_shut_down(closing.path(), 10s).code(), Code::unavailable);
+  EXPECT_EQ(ask_guest_to_shut_down("/tmp/hf-no-such-socket", 1s).code(), Code::unavailable);
+}
+
+TEST(Accelerator, is_kvm_only_where_a_guest_ran) {
+  const KvmFacts good{true, 0, KVM_API_VERSION, ""};
+  EXPECT_EQ(choose_accelerator(good).accelerator, vm::Accelerator::kvm);
+  const std::vector<std::pair<KvmFacts, std::string>> bad = {
+      {{false, 0, KVM_API_VERSION, ""}, "no vmx or svm flag"},
+      {{true, ENOENT, 0, {}}, "load the module"},
+      {{true, EACCES, 0, {}}, "Permission denied"},
+      {{true, 0, 11, {}}, "speaks version 11"},
+      {{true, 0, KVM_API_VERSION, {}}, "no guest was tried"},
+      {{true, 0, KVM_API_VERSION, "it did not come back within 2 s"}, "did not come back"},
+  };
+  for (const auto& [facts, reason] : bad) {
+    const auto choice = choose_accelerator(facts);
+    EXPECT_EQ(choice.accelerator, vm::Accelerator::tcg);
+    EXPECT_NE(choice.reason.find(reason), std::string::npos) << choice.reason;
+  }
+}
+
+TEST(Accelerator, of_this_machine_has_a_reason) {
+  EXPECT_FALSE(choose_accelerator(read_kvm_facts()).reason.empty());
+}
+
+TEST(Tap, names_fit_and_differ) {
+  std::set<std::string> names;
+  for (int number = 0; number < 500; ++number) {
+    for (const std::size_t index : {0U, 99U})
+      names.insert(tap_name(VmId("vm-" + std::to_string(number)), index));
+  }
+  EXPECT_EQ(names.size(), 1000U);
+  for (const auto& name : names) EXPECT_LE(name.size(), 15U);
+  EXPECT_EQ(tap_name(VmId("vm-1"), 0), tap_name(VmId("vm-1"), 0));
+}
+
+TEST(Tap, vlan_plan_leaves_only_the_one_vlan) {
+  EXPECT_TRUE(vlan_plan("tap", 0).empty());
+  const auto plan = vlan_plan("tap", 12);
+  ASSERT_EQ(plan.size(), 2U);
+  EXPECT_EQ(plan[1], (std::vector<std::string>{"bridge", "vlan", "add", "dev", "tap", "vid", "12", "pvid",
+                                               "untagged"}));
+  EXPECT_EQ(open_tap({"hftest-0", "br0", 12, "52:54:00:00:00:01"}).code(), Code::unsupported);
+}
+
+TEST(ExitReason, is_what_the_monitor_or_else_the_log_says) {
+  const std::string trace = "qemu_system_shutdown_request reason=";
+  EXPECT_EQ(explain_exit({true, "guest-shutdown", ""}).kind, ExitKind::killed);
+  EXPECT_EQ(explain_exit({false, "guest-shutdown", ""}).kind, ExitKind::guest_shutdown);
+  EXPECT_EQ(explain_exit({false, "guest-panic", ""}).kind, ExitKind::guest_panic);
+  EXPECT_EQ(explain_exit({false, "host-signal", ""}).kind, ExitKind::qemu_crash);
+  EXPECT_EQ(explain_exit({false, "", "a\n" + trace + "6\n"}).kind, ExitKind::guest_shutdown);
+  EXPECT_EQ(explain_exit({false, "", trace + "8"}).kind, ExitKind::guest_panic);
+  EXPECT_EQ(explain_exit({false, "", trace + "4\n"}).kind, ExitKind::qemu_crash);
+  const auto crash = explain_exit({false, "", "0\n1\n2\n3\n4\n5\n6\n7\n8\n\nabort\n"});
+  EXPECT_EQ(crash.kind, ExitKind::qemu_crash);
+  EXPECT_EQ(crash.text, "2\n3\n4\n5\n6\n7\n8\nabort");
+  EXPECT_FALSE(explain_exit({}).text.empty());
+}
+
+TEST(LaunchRecord, survives_its_file_and_nonsense_is_corrupt) {
+  const LaunchRecord record{
+      VmId("vm-1"), Epoch{7}, 4711, 123456789012ULL, "tcg", "none", {"qemu", "-S", "a \"b\""}};
+  EXPECT_EQ(*decode_launch_record(encode(record)), record);
+  for (const char* text : {"", "{}", "[]", "{\"format\":2}", "null"}) {
+    EXPECT_EQ(decode_launch_record(text).code(), Code::corrupt) << text;
+  }
+}
+
+TEST(Logs, are_bounded_and_their_end_is_kept) {
+  const TemporaryFolder folder;
+  const std::string log = folder.path + "/console.log";
+  const UniqueFd writer(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  const auto append = [&](const std::string& text) {
+    EXPECT_EQ(::write(writer.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  };
+  append("first");
+  ASSERT_TRUE(trim_log(log, 5).ok());
+  EXPECT_EQ(*log_tail(log, 100), "first");
+  append("+");
+  ASSERT_TRUE(trim_log(log, 5).ok());
+  append("second");
+  EXPECT_EQ(std::filesystem::file_size(log), 6U);
+  EXPECT_EQ(*log_tail(log, 100), "first+second");
+  EXPECT_EQ(*log_tail(log, 8), "t+second");
+  EXPECT_EQ(*log_tail(log, 3), "ond");
+  EXPECT_TRUE(trim_log(folder.path + "/none", 5).ok());
+}
+
+TEST(HoldPage, is_one_page_that_holds_everything) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path + "/hold.page";
+  ASSERT_TRUE(create_hold_page(path, ::getegid()).ok());
+  EXPECT_EQ(*process::read_small_file(path), std::string(4096, '\0'));
+  EXPECT_EQ(create_hold_page(path, ::getegid()).code(), Code::exists);
+}
+
+class ResolveTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    request_.vm = VmId("vm-1");
+    request_.spec.datastore = "main";
+    request_.datastore_paths = {{"main", folder_.path + "/main"}, {"iso", folder_.path + "/iso"}};
+    std::filesystem::create_directories(folder_.path + "/main/vm-1");
+    std::filesystem::create_directories(folder_.path + "/iso/linux");
+    touch("iso/linux/debian.iso");
+    touch("main/vm-1/root.qcow2");
+    touch("template.fd");
+    firmware_ = {folder_.path + "/template.fd", folder_.path + "/template.fd"};
+  }
+  void touch(const std::string& name) { std::ofstream(folder_.path + "/" + name) << "content of " << name; }
+
+  TemporaryFolder folder_;
+  LaunchRequest request_;
+  Firmware firmware_;
+};
+
+TEST_F(ResolveTest, everything_gets_its_path) {
+  touch("main/vm-1/seed.iso");
+  request_.spec.disks = {{"root", "", 1, vm::DiskFormat::qcow2, ""}};
+  request_.spec.cdroms = {{"setup", "iso:linux/debian.iso"}};
+  request_.spec.cloud_init.emplace();
+  request_.spec.firmware = vm::Firmware::uefi;
+  request_.spec.direct_kernel = vm::DirectKernel{"iso:linux/debian.iso", "", ""};
+  request_.spec.nics = {{"lan", vm::NicModel::e1000, "52:54:00:00:00:01"}};
+  const auto made = resolve(request_, firmware_);
+  ASSERT_TRUE(made.ok()) << made.error().what;
+  ASSERT_EQ(made->context.disks.size(), 3U);
+  EXPECT_EQ(made->context.disks[0].path, folder_.path + "/main/vm-1/root.qcow2");
+  EXPECT_EQ(made->context.disks[1].path, folder_.path + "/iso/linux/debian.iso");
+  EXPECT_TRUE(made->context.disks[1].cdrom && made->context.disks[1].read_only);
+  EXPECT_EQ(made->context.disks[1].format, vm::DiskFormat::raw);
+  EXPECT_EQ(made->context.disks[2].path, folder_.path + "/main/vm-1/seed.iso");
+  EXPECT_EQ(made->context.disks[2].name, vm::kSeedName);
+  EXPECT_TRUE(made->context.disks[2].read_only && !made->context.disks[2].cdrom);
+  EXPECT_EQ(made->context.kernel, folder_.path + "/iso/linux/debian.iso");
+  EXPECT_EQ(made->context.initrd, "");
+  EXPECT_EQ(*process::read_small_file(made->context.firmware_vars), "content of template.fd");
+  EXPECT_EQ(made->owned_files.size(), 3U);
+  EXPECT_EQ(made->context.nics[0].mac, "52:54:00:00:00:01");
+}
+
+TEST_F(ResolveTest, firmware_variables_of_an_earlier_start_are_kept) {
+  touch("main/vm-1/uefi-vars.fd");
+  request_.spec.firmware = vm::Firmware::uefi;
+  const auto made = resolve(request_, firmware_);
+  ASSERT_TRUE(made.ok());
+  EXPECT_EQ(*process::read_small_file(made->context.firmware_vars), "content of main/vm-1/uefi-vars.fd");
+}
+
+TEST_F(ResolveTest, what_is_missing_is_named) {
+  request_.spec.disks = {{"data", "", 1, vm::DiskFormat::raw, ""}};
+  EXPECT_EQ(resolve(request_, firmware_).code(), Code::not_found);
+  EXPECT_NE(resolve(request_, firmware_).error().what.find("/main/vm-1/data.raw"), std::string::npos);
+  request_.spec.disks = {{"root", "other", 1, vm::DiskFormat::qcow2, ""}};
+  EXPECT_NE(resolve(request_, firmware_).error().what.find("\"other\""), std::string::npos);
+}
+
+TEST_F(ResolveTest, reference_cannot_leave_its_datastore) {
+  for (const char* image :
+       {"iso:../main/vm-1/root.qcow2", "iso:linux/../../x", "iso:/etc/passwd", "iso:", "nowhere"}) {
+    request_.spec.cdroms = {{"setup", image}};
+    EXPECT_EQ(resolve(request_, firmware_).code(), Code::invalid) << image;
+  }
+}
+
+}  // namespace
+}  // namespace hf::qemu

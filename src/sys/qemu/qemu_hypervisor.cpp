@@ -1,0 +1,379 @@
+#include "sys/qemu/qemu_hypervisor.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "base/ensure.hpp"
+#include "base/log.hpp"
+#include "sys/process/identity.hpp"
+#include "sys/process/small_file.hpp"
+#include "sys/qemu/exit_reason.hpp"
+#include "sys/qemu/guest_agent.hpp"
+#include "sys/qemu/start_qemu.hpp"
+#include "sys/qemu/unix_socket.hpp"
+
+namespace hf::qemu {
+namespace {
+using Clock = std::chrono::steady_clock;
+constexpr Duration kCommandLimit = 5s;
+constexpr Duration kAgentLimit = 2s;
+constexpr Duration kKillLimit = 10s;
+constexpr Duration kKillRound = 200ms;
+constexpr Duration kBusyTick = 1s;    // something is to be tried again
+constexpr Duration kQuietTick = 10s;  // logs are looked at
+constexpr std::size_t kLastLog = 16 * 1024;
+
+// What the monitor said about the end. Shared by the machine and its monitor's reader, which may outlive each
+// other.
+struct ShutdownNote {
+  std::mutex mutex;
+  std::string reason;
+
+  void take(const std::string& event, const std::string& data) {
+    if (event != "SHUTDOWN") return;
+    const auto object = nlohmann::json::parse(data, nullptr, false);
+    if (!object.is_object() || !object.contains("reason") || !object["reason"].is_string()) return;
+    const std::lock_guard lock(mutex);
+    reason = object["reason"].get<std::string>();
+  }
+  std::string read() {
+    const std::lock_guard lock(mutex);
+    return reason;
+  }
+};
+
+QmpClient::OnEvent noting(const std::shared_ptr<ShutdownNote>& note) {
+  return [note](const std::string& event, const std::string& data) { note->take(event, data); };
+}
+
+int milliseconds(Duration duration) {
+  return static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+}
+
+}  // namespace
+
+// One QEMU. `vm` and `pidfd` are written before the machine is `up` and not after.
+struct QemuHypervisor::Machine {
+  RunningVm vm;
+  RunDir dir;
+  process::UniqueFd pidfd;
+  std::shared_ptr<ShutdownNote> note = std::make_shared<ShutdownNote>();
+  std::atomic<bool> up = false;     // launched
+  std::atomic<bool> ended = false;  // its process is gone; to be cleaned up
+  std::atomic<bool> kill_requested = false;
+
+  // Connects if there is no connection. QEMU need not be awake for it.
+  Result<std::shared_ptr<QmpClient>> monitor() {
+    const std::lock_guard lock(mutex_);
+    if (!monitor_ || monitor_->has_closed(0s)) {
+      monitor_.reset();
+      TRY_ASSIGN(monitor_, QmpClient::connect(dir.qmp_socket(), noting(note)));
+    }
+    return monitor_;
+  }
+  void set_monitor(std::unique_ptr<QmpClient> monitor) {
+    const std::lock_guard lock(mutex_);
+    monitor_ = std::move(monitor);
+  }
+  // All that it said has been heard.
+  void hear_out() {
+    std::shared_ptr<QmpClient> last;
+    {
+      const std::lock_guard lock(mutex_);
+      last = monitor_;
+    }
+    if (last) last->has_closed(1s);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::shared_ptr<QmpClient> monitor_;  // a call may still use it when it is replaced
+};
+
+QemuHypervisor::QemuHypervisor(QemuOptions options)
+    : options_(std::move(options)), wake_(::eventfd(0, EFD_CLOEXEC)) {
+  ENSURE(wake_, "the kernel gives an eventfd");
+}
+
+QemuHypervisor::~QemuHypervisor() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake();
+  if (watcher_.joinable()) watcher_.join();
+}
+
+// --- finding again
+// -----------------------------------------------------------------------------------------------------
+
+Status QemuHypervisor::prepare_folders() {
+  std::error_code problem;
+  std::filesystem::create_directories(options_.run_dir + "/vms", problem);
+  if (problem) return from_errno("Cannot create " + options_.run_dir + "/vms", problem.value());
+  // QEMU's user passes through both; what is below a VM's own folder is its own.
+  if (::chmod((options_.run_dir + "/vms").c_str(), 0755) < 0)
+    return from_errno("Cannot open up the run folder", errno);
+  return process::Cgroup(options_.cgroup_root + "/vms").create();
+}
+
+Result<std::vector<RunningVm>> QemuHypervisor::adopt(OnExit on_exit) {
+  ENSURE(!watcher_.joinable(), "adopt() is called once");
+  on_exit_ = std::move(on_exit);
+  TRY(prepare_folders());
+  TRY_ASSIGN(const auto names, process::list_folder(options_.run_dir + "/vms"));
+  for (const auto& name : names) adopt_one(VmId(name));
+  erase_stray_cgroups();
+  std::vector<RunningVm> running;
+  for (const auto& machine : machines()) {
+    if (!machine->ended) running.push_back(machine->vm);
+  }
+  watcher_ = std::thread([this] { watch(); });
+  return running;
+}
+
+void QemuHypervisor::adopt_one(const VmId& vm) {
+  const RunDir dir = options_.dir_of(vm);
+  const auto text = process::read_small_file(dir.launch_record());
+  const auto record = text ? decode_launch_record(*text) : Result<LaunchRecord>(text.error());
+  if (!record || record->vm != vm) {
+    // The record is written before QEMU starts: without it no guest ever ran here.
+    const Status erased = erase_traces(options_, vm, kKillLimit);
+    log(erased.ok() ? Level::info : Level::error, "a launch that was cut short is cleaned up",
+        {{"vm", vm.text}, {"result", erased.ok() ? "done" : erased.error().what}});
+    return;
+  }
+  const auto cgroup = options_.cgroup_of(vm);
+  auto machine = std::make_shared<Machine>();
+  machine->vm = {vm,
+                 record->epoch,
+                 record->pid,
+                 cgroup.path(),
+                 dir.hold_page(),
+                 record->accelerator,
+                 record->memory_tracker};
+  machine->dir = dir;
+  machine->up = true;
+  auto pidfd = process::open_process(record->pid, record->start_time);
+  const auto members = cgroup.processes();
+  const bool is_ours =
+      pidfd && members && std::find(members->begin(), members->end(), record->pid) != members->end();
+  if (is_ours) {
+    machine->pidfd = std::move(*pidfd);
+    (void)machine->monitor();  // a first try; the watcher tries again
+  }
+  machine->ended = !is_ours;
+  log(Level::info, is_ours ? "a running VM is taken up again" : "a VM ended while no daemon ran",
+      {{"vm", vm.text}, {"pid", std::to_string(record->pid)}});
+  const std::lock_guard lock(mutex_);
+  machines_[vm] = machine;
+}
+
+// A process without a run directory cannot be managed, and its VM may be needed elsewhere.
+void QemuHypervisor::erase_stray_cgroups() {
+  const auto names = process::list_folder(options_.cgroup_root + "/vms");
+  if (!names) return;
+  for (const auto& name : *names) {
+    const VmId vm(name);
+    if (!std::filesystem::is_directory(options_.cgroup_of(vm).path()) || find(vm)) continue;
+    const Status erased = erase_traces(options_, vm, kKillLimit);
+    log(Level::warn, "a cgroup without a run directory is cleaned up",
+        {{"vm", vm.text}, {"result", erased.ok() ? "done" : erased.error().what}});
+  }
+}
+
+// --- commands
+// ----------------------------------------------------------------------------------------------------------
+
+Result<QemuHypervisor::MachinePtr> QemuHypervisor::find(const VmId& vm) {
+  const std::lock_guard lock(mutex_);
+  const auto found = machines_.find(vm);
+  if (found == machines_.end())
+    return Error{Code::not_found, "The VM " + vm.text + " does not run on this host."};
+  return found->second;
+}
+
+Result<QemuHypervisor::MachinePtr> QemuHypervisor::find_up(const VmId& vm) {
+  TRY_ASSIGN(MachinePtr machine, find(vm));
+  if (!machine->up) return Error{Code::conflict, "The VM " + vm.text + " is being started: try again."};
+  return machine;
+}
+
+std::vector<QemuHypervisor::MachinePtr> QemuHypervisor::machines() {
+  const std::lock_guard lock(mutex_);
+  std::vector<MachinePtr> all;
+  for (const auto& [vm, machine] : machines_) {
+    if (machine->up) all.push_back(machine);
+  }
+  return all;
+}
+
+Result<RunningVm> QemuHypervisor::launch(const LaunchRequest& request) {
+  ENSURE(watcher_.joinable(), "adopt() comes first");
+  if (request.vm.empty() || request.vm.text.find('/') != std::string::npos ||
+      request.vm.text.front() == '.') {
+    return Error{Code::invalid, "\"" + request.vm.text + "\" is not a VM id."};
+  }
+  auto machine = std::make_shared<Machine>();
+  machine->dir = options_.dir_of(request.vm);
+  {
+    const std::lock_guard lock(mutex_);
+    // safety: at most one QEMU of a VM on this host; a second launch waits for nothing, it is refused.
+    const auto [entry, is_new] = machines_.emplace(request.vm, machine);
+    if (!is_new && entry->second->ended) {
+      return Error{Code::conflict,
+                   "The VM " + request.vm.text + " has ended and is being cleaned up: try again."};
+    }
+    if (!is_new) return Error{Code::exists, "The VM " + request.vm.text + " already runs on this host."};
+  }
+  auto started = start_qemu(options_, request, noting(machine->note));
+  {
+    const std::lock_guard lock(mutex_);
+    if (started) {
+      machine->vm = started->vm;
+      machine->pidfd = std::move(started->pidfd);
+      machine->set_monitor(std::move(started->monitor));
+      machine->up = true;
+    } else {
+      machines_.erase(request.vm);
+    }
+    changed_.notify_all();
+  }
+  wake();
+  if (!started) return because("Cannot start " + request.vm.text, started.error());
+  return started->vm;
+}
+
+Status QemuHypervisor::command(const VmId& vm, std::string_view what) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(vm));
+  TRY_ASSIGN(const auto monitor, machine->monitor());
+  const auto answer = monitor->execute(what, {}, kCommandLimit);
+  if (!answer) return answer.error();
+  return {};
+}
+
+// safety: the caller has been told by the guard that the VM is admitted.
+Status QemuHypervisor::resume(const VmId& vm) { return command(vm, "cont"); }
+
+Status QemuHypervisor::reset(const VmId& vm) { return command(vm, "system_reset"); }
+
+Status QemuHypervisor::ask_to_stop(const VmId& vm) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(vm));
+  if (ask_guest_to_shut_down(machine->dir.agent_socket(), kAgentLimit).ok()) return {};
+  return command(vm, "system_powerdown");
+}
+
+Status QemuHypervisor::kill(const VmId& vm) {
+  const auto deadline = Clock::now() + kKillLimit;
+  const auto found = find(vm);
+  if (!found) {
+    if (!options_.cgroup_of(vm).exists()) return found.error();
+    return erase_traces(options_, vm, kKillLimit);
+  }
+  (*found)->kill_requested = true;
+  log(Level::info, "a VM is killed", {{"vm", vm.text}});
+  // Again and again, because a launch under way may not have put its process into the cgroup yet. The watcher
+  // cleans up.
+  for (;;) {
+    TRY(options_.cgroup_of(vm).kill_all(std::max<Duration>(deadline - Clock::now(), kKillRound)));
+    std::unique_lock lock(mutex_);
+    const auto is_gone = [&] {
+      const auto entry = machines_.find(vm);
+      return entry == machines_.end() || entry->second != *found;
+    };
+    if (changed_.wait_for(lock, kKillRound, is_gone)) return {};
+    if (Clock::now() >= deadline) {
+      return Error{Code::outcome_unknown, "The VM " + vm.text + " was killed but is not cleaned up yet."};
+    }
+  }
+}
+
+Result<int> QemuHypervisor::open_console(const VmId& vm) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(vm));
+  TRY_ASSIGN(process::UniqueFd fd, connect_unix(machine->dir.console_socket()));
+  const int flags = ::fcntl(fd.get(), F_GETFL);
+  if (::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK) < 0) return from_errno("Cannot use the console", errno);
+  return fd.release();
+}
+
+Result<std::string> QemuHypervisor::console_tail(const VmId& vm, std::size_t bytes_max) {
+  if (const auto machine = find(vm)) return log_tail((*machine)->dir.console_log(), bytes_max);
+  const std::string kept = options_.log_dir + "/" + vm.text + "-console.log";
+  if (options_.log_dir.empty() || !std::filesystem::exists(kept)) {
+    return Error{Code::not_found, "The VM " + vm.text + " has not run on this host lately."};
+  }
+  return log_tail(kept, bytes_max);
+}
+
+// --- watching
+// ----------------------------------------------------------------------------------------------------------
+
+void QemuHypervisor::wake() {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written =
+      ::write(wake_.get(), &one, sizeof one);  // cannot fail below 2^64 wakes
+}
+
+void QemuHypervisor::watch() {
+  for (bool must_retry = true;;) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) return;
+    }
+    must_retry = false;
+    for (const auto& machine : machines()) {
+      if (machine->ended) {
+        must_retry |= !finish(machine);
+        continue;
+      }
+      must_retry |= !machine->monitor().ok();
+      for (const auto& path : {machine->dir.console_log(), machine->dir.qemu_log()}) {
+        const Status trimmed = trim_log(path, options_.log_bytes_max);
+        if (!trimmed.ok()) log(Level::warn, "a log is not trimmed", {{"why", trimmed.error().what}});
+      }
+    }
+    std::vector<pollfd> polled{{wake_.get(), POLLIN, 0}};
+    const auto watched = machines();
+    for (const auto& machine : watched)
+      polled.push_back({machine->ended ? -1 : machine->pidfd.get(), POLLIN, 0});
+    ::poll(polled.data(), polled.size(), milliseconds(must_retry ? kBusyTick : kQuietTick));
+    std::uint64_t wakes = 0;
+    if (polled[0].revents != 0 && ::read(wake_.get(), &wakes, sizeof wakes) < 0) continue;
+    for (std::size_t index = 0; index < watched.size(); ++index) {
+      if (polled[index + 1].revents != 0) watched[index]->ended = true;
+    }
+  }
+}
+
+// False: to be tried again.
+bool QemuHypervisor::finish(const MachinePtr& machine) {
+  machine->hear_out();
+  const auto output = process::read_tail(machine->dir.qemu_log(), kLastLog);
+  const ExitReason reason =
+      explain_exit({machine->kill_requested, machine->note->read(), output ? *output : std::string()});
+  // safety: an exit is reported only when nothing of the VM lives on this host any more.
+  if (const Status erased = erase_traces(options_, machine->vm.vm, kKillRound); !erased.ok()) {
+    log(Level::error, "an ended VM cannot be cleaned up yet",
+        {{"vm", machine->vm.vm.text}, {"why", erased.error().what}});
+    return false;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    machines_.erase(machine->vm.vm);
+    changed_.notify_all();
+  }
+  log(Level::info, "a VM ended", {{"vm", machine->vm.vm.text}, {"why", reason.text}});
+  on_exit_({machine->vm.vm, machine->vm.epoch, reason.kind, reason.text});
+  return true;
+}
+
+}  // namespace hf::qemu

@@ -1,0 +1,21 @@
+#pragma once
+// Stream sockets in the file system, always with a time limit: a frozen QEMU accepts nothing and reads
+// nothing.
+#include <string>
+#include <string_view>
+
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "sys/process/unique_fd.hpp"
+
+namespace hf::qemu {
+
+// Does not wait: Code::unavailable if nobody listens there or too many wait already. The socket is
+// non-blocking.
+Result<process::UniqueFd> connect_unix(const std::string& path);
+// All of it, or an error: Code::timed_out (nothing was sent), Code::outcome_unknown (a part was).
+Status send_all(int fd, std::string_view bytes, Duration limit);
+// What has come, at most 64 KiB; empty at the end of the stream. Code::timed_out.
+Result<std::string> receive_some(int fd, Duration limit);
+
+}  // namespace hf::qemu
