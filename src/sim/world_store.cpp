@@ -29,8 +29,10 @@ ha::Version WorldStore::commit(const ha::TypedTxn& txn) {
   log_.push_back({version_ + 1, {}});
   for (const auto& write : txn.writes) put(write);
   // What changes nothing has no version of its own.
-  if (log_.back().changes.empty()) log_.pop_back();
-  else ++version_;
+  if (log_.back().changes.empty())
+    log_.pop_back();
+  else
+    ++version_;
   return version_;
 }
 

@@ -17,10 +17,14 @@ class BothStores {
   void step() {
     now_ += Duration(rng_.between(0, 700'000'000));
     switch (rng_.below(8)) {
-      case 0: return grant();
-      case 1: return keep_alive();
-      case 2: return expire();
-      default: return commit();
+      case 0:
+        return grant();
+      case 1:
+        return keep_alive();
+      case 2:
+        return expire();
+      default:
+        return commit();
     }
   }
 
@@ -75,8 +79,10 @@ class BothStores {
       const auto lease = rng_.chance(50) ? 0 : any_lease();
       const bool erase = rng_.chance(20);
       txn.writes.push_back({key, erase ? "" : value, LeaseId{erase ? 0 : lease}, erase});
-      if (erase) typed.writes.push_back({key, {}, 0});
-      else typed.writes.push_back({key, record::SessionRecord{SessionId(value)}, lease});
+      if (erase)
+        typed.writes.push_back({key, {}, 0});
+      else
+        typed.writes.push_back({key, record::SessionRecord{SessionId(value)}, lease});
     }
     const auto committed = model_.commit(txn);
     const bool done = committed.ok() && committed->done;
