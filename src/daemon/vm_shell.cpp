@@ -61,7 +61,7 @@ Status VmShell::adopt() {
 void VmShell::on_exit(const VmExit& exit) {
   log(Level::info, "QEMU ended.", {{"vm", exit.vm.text}, {"text", exit.text}});
   pool_.submit([this, exit] {
-    log_failure("The guard did not drop a VM.", exit.vm, guard_.drop(exit.vm));
+    log_failure("The guard did not drop a VM.", exit.vm, guard_.drop(exit.vm, exit.epoch));
     mailbox_.post(ha::event::Exited{exit.vm, exit.epoch, to_kind(exit.kind), exit.text});
   });
 }
@@ -119,7 +119,7 @@ std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& laun
   Status begun = admitted.ok() ? hypervisor_.resume(running->vm) : admitted;
   if (begun.ok()) return {};
   log_failure("A VM that may not run could not be killed.", running->vm, hypervisor_.kill(running->vm));
-  log_failure("The guard did not drop a VM.", running->vm, guard_.drop(running->vm));
+  log_failure("The guard did not drop a VM.", running->vm, guard_.drop(running->vm, running->epoch));
   return {{begun.error(), !admitted.ok()}};
 }
 

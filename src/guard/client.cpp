@@ -109,10 +109,11 @@ Status GuardClient::thaw(const VmId& vm, Epoch epoch, std::uint64_t generation) 
   request.generation = generation;
   return only_status(call(request));
 }
-Status GuardClient::drop(const VmId& vm) {
+Status GuardClient::drop(const VmId& vm, Epoch epoch) {
   Request request;
   request.op = Request::Op::drop;
   request.vm = vm;
+  request.epoch = epoch;
   return only_status(call(request));
 }
 Status GuardClient::freeze_all(const std::string& reason) {

@@ -31,7 +31,7 @@ class GuardClient {
   // `generation`: as for admit.
   Status thaw(const VmId& vm, Epoch epoch, std::uint64_t generation);
   // After the VM's QEMU is gone.
-  Status drop(const VmId& vm);
+  Status drop(const VmId& vm, Epoch epoch);
   Status freeze_all(const std::string& reason);
   Result<GuardStatus> status();
 

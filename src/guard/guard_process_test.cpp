@@ -193,7 +193,7 @@ TEST_F(GuardProcess, freezes_without_contact_and_thaws_only_after_a_confirmation
   ASSERT_TRUE(client_.thaw(kVm, Epoch{1}, generation).ok());
   EXPECT_TRUE(writes_go_on());
   EXPECT_TRUE(eventually([&] { return events_.have(GuardEvent::Kind::thawed); }));
-  ASSERT_TRUE(client_.drop(kVm).ok());
+  ASSERT_TRUE(client_.drop(kVm, Epoch{1}).ok());
   ASSERT_TRUE(shim_test::all_come_to_nap(writer_->pid()));
   EXPECT_TRUE(client_.status()->vms.empty());
 }

@@ -130,7 +130,7 @@ std::string encode(const Request& r) {
       j.update({{"vm", r.vm.text}, {"epoch", r.epoch.number}, {"generation", r.generation}});
       break;
     case Op::drop:
-      j["vm"] = r.vm.text;
+      j.update({{"vm", r.vm.text}, {"epoch", r.epoch.number}});
       break;
     case Op::freeze_all:
       j["reason"] = r.reason;
@@ -165,6 +165,7 @@ Result<Request> decode_request(const std::string& packet) {
         break;
       case Op::drop:
         r.vm = VmId(text_at(j, "vm"));
+        r.epoch = Epoch{number_at(j, "epoch")};
         break;
       case Op::freeze_all:
         r.reason = text_at(j, "reason");

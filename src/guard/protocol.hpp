@@ -28,7 +28,7 @@ struct Request {
   std::vector<SlotTarget> slots;  // slots: all of them
   ha::Admission admission;        // admit
   VmId vm;                        // thaw, drop
-  Epoch epoch;                    // thaw
+  Epoch epoch;                    // thaw, drop
   std::uint64_t generation = 0;   // admit, thaw: of the host's contact when the claim was begun
   std::string reason;             // freeze_all
   bool operator==(const Request&) const = default;

@@ -253,9 +253,9 @@ Status GuardServer::handle(const Request& request) {
     case Request::Op::thaw:
       return guard_.thaw(request.vm, request.epoch, request.generation, sys::boot_now());
     case Request::Op::drop:
-      guard_.drop(request.vm, sys::boot_now());
+      guard_.drop(request.vm, request.epoch, sys::boot_now());
       carry_out();
-      control_.detach(request.vm);
+      if (!guard_.vms().contains(request.vm)) control_.detach(request.vm);
       publish_content();
       return save_state(nullptr);
     case Request::Op::freeze_all:

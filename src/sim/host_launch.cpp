@@ -120,10 +120,9 @@ void Host::remove_process(const VmId& vm) {
   if (found == processes_.end()) return;
   found->second.resumed = false;
   refresh(found->second);
+  const Epoch epoch = found->second.epoch;
   processes_.erase(found);
-  ask_guard([this, vm](ha::Guard& guard) {
-    if (processes_.count(vm) == 0) guard.drop(vm, local());
-  });
+  ask_guard([this, vm, epoch](ha::Guard& guard) { guard.drop(vm, epoch, local()); });
 }
 
 void Host::end_process(const VmId& vm, ha::ExitKind kind, const std::string& text) {

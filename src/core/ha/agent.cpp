@@ -69,6 +69,11 @@ record::VmStatus Agent::status(const VmId&, VmState state, Epoch epoch, std::str
 }
 
 void Agent::reconcile(const AgentContext& context, Actions& out) {
+  for (auto& [op, pending] : pending_) {
+    if (pending.read_again_at == Instant{} || context.now < pending.read_again_at) continue;
+    pending.read_again_at = Instant{};
+    out.emplace_back(action::Read{op, key::kOwners + pending.vm.text});
+  }
   if (!adopted_ || !context.view.synced) return;
   std::set<VmId> mine;
   for (const auto& [vm, local] : locals_) mine.insert(vm);
@@ -318,7 +323,7 @@ bool Agent::on(const event::KeyRead& read, const AgentContext& context, Actions&
   auto found = pending_.find(read.op);
   if (found == pending_.end()) return false;
   if (!read.ok) {
-    out.emplace_back(action::Read{read.op, key::kOwners + found->second.vm.text});
+    found->second.read_again_at = context.now + kSwapRetry;
     return true;
   }
   const Pending pending = found->second;
@@ -374,7 +379,9 @@ void Agent::on(const event::Exited& exited, const AgentContext& context, Actions
   auto local = locals_.find(exited.vm);
   const bool killed_by_us = local != locals_.end() && local->second.kill_sent;
   if (local != locals_.end() && local->second.epoch == exited.epoch) locals_.erase(local);
-  if (!owned(exited.vm, context.view) || killed_by_us) return;
+  // An earlier process of a VM that has been given a newer epoch since is nobody's loss.
+  const bool present = owned(exited.vm, context.view) && context.view.owner(exited.vm)->record.epoch == exited.epoch;
+  if (!present || killed_by_us) return;
   last_exit_[exited.vm] = {exited.epoch, exited.kind};
   auto& crashes = crashes_[exited.vm];
   crashes.last = exited.text.empty() ? "no last words" : exited.text;

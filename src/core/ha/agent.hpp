@@ -70,6 +70,7 @@ class Agent {
     bool was_frozen = false;
     record::OwnerRecord written;
     bool reading = false;       // outcome unknown, the key is being read
+    Instant read_again_at{};    // the read failed; 0: none is due
   };
   struct Crashes {
     std::vector<Instant> times;

@@ -120,22 +120,24 @@ Status Guard::thaw(const VmId& id, Epoch epoch, std::uint64_t generation, Instan
     return Error{Code::conflict, "The guard has VM " + id.text + " with another epoch."};
   }
   if (vm.state != State::frozen) return {};
-  // safety (proof does not expire): a confirmation begun before this freeze proves nothing about now.
-  if (generation != generation_) {
-    return Error{Code::conflict, "VM " + id.text + " was frozen again; confirm its ownership once more."};
-  }
   // safety (deadline): no right to run without contact.
   if (!contact_fresh(now)) {
     return Error{Code::unavailable, "This host has no contact to the store and its heartbeat slots."};
+  }
+  // safety (proof does not expire): a confirmation begun before this freeze proves nothing about now.
+  if (generation != generation_) {
+    return Error{Code::conflict, "VM " + id.text + " was frozen again; confirm its ownership once more."};
   }
   become_running(vm, now);
   actions_.emplace_back(Thaw{id});
   return {};
 }
 
-void Guard::drop(const VmId& vm, Instant now) {
+void Guard::drop(const VmId& vm, Epoch epoch, Instant now) {
   tick(now);
-  if (vms_.erase(vm) == 0) return;
+  auto found = vms_.find(vm);
+  if (found == vms_.end() || found->second.admission.epoch != epoch) return;
+  vms_.erase(found);
   // safety (admitted VMs only): whatever is left of a VM that is not admitted writes nothing.
   actions_.emplace_back(SetHold{vm, kHeld});
 }

@@ -99,7 +99,8 @@ class Guard {
   // Code::not_found; Code::conflict: another epoch, or frozen again since the confirmation;
   // Code::unavailable: no contact.
   Status thaw(const VmId& vm, Epoch epoch, std::uint64_t generation, Instant now);
-  void drop(const VmId& vm, Instant now);
+  // Nothing, if the VM is admitted with another epoch by now: a late goodbye to an earlier process.
+  void drop(const VmId& vm, Epoch epoch, Instant now);
   void tick(Instant now);
   void freeze_all(const std::string& reason, Instant now);
   // After a restart of the guard: a VM admitted by its predecessor, as it stands. Frozen, or with a page that

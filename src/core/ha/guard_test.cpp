@@ -120,7 +120,9 @@ TEST(GuardTable, admit_differently_is_refused_in_every_state) {
 TEST(GuardTable, drop_holds_what_is_left_in_every_state) {
   for (State state : {State::unguarded, State::running, State::frozen}) {
     Guard guard = guard_in(state);
-    guard.drop(kVm, at(101s));
+    guard.drop(kVm, Epoch{2}, at(101s));  // an earlier process's
+    EXPECT_EQ(guard.take_actions(), Actions{});
+    guard.drop(kVm, Epoch{3}, at(101s));
     EXPECT_EQ(guard.take_actions(), (Actions{SetHold{kVm, kHeld}}));
     EXPECT_TRUE(guard.vms().empty());
   }

@@ -80,6 +80,13 @@ struct QemuHypervisor::Machine {
     }
     return monitor_;
   }
+  // False also when it does not answer: a frozen one had been resumed.
+  bool was_never_resumed() {
+    const auto qmp = monitor();
+    if (!qmp.ok()) return false;
+    const auto status = (*qmp)->execute("query-status", {}, 1s);
+    return status.ok() && status->find("prelaunch") != std::string::npos;
+  }
   void set_monitor(std::unique_ptr<QmpClient> monitor) {
     const std::lock_guard lock(mutex_);
     monitor_ = std::move(monitor);
@@ -141,16 +148,19 @@ Result<std::vector<RunningVm>> QemuHypervisor::adopt(OnExit on_exit) {
   return running;
 }
 
+void QemuHypervisor::clean_up_unborn(const VmId& vm, std::string_view what) {
+  const Status erased = erase_traces(options_, vm, kKillLimit);
+  log(erased.ok() ? Level::info : Level::error, what,
+      {{"vm", vm.text}, {"result", erased.ok() ? "done" : erased.error().what}});
+}
+
 void QemuHypervisor::adopt_one(const VmId& vm) {
   const RunDir dir = options_.dir_of(vm);
   const auto text = process::read_small_file(dir.launch_record());
   const auto record = text ? decode_launch_record(*text) : Result<LaunchRecord>(text.error());
   if (!record || record->vm != vm) {
     // The record is written before QEMU starts: without it no guest ever ran here.
-    const Status erased = erase_traces(options_, vm, kKillLimit);
-    log(erased.ok() ? Level::info : Level::error, "a launch that was cut short is cleaned up",
-        {{"vm", vm.text}, {"result", erased.ok() ? "done" : erased.error().what}});
-    return;
+    return clean_up_unborn(vm, "a launch that was cut short is cleaned up");
   }
   const auto cgroup = options_.cgroup_of(vm);
   auto machine = std::make_shared<Machine>();
@@ -169,7 +179,8 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
       pidfd && members && std::find(members->begin(), members->end(), record->pid) != members->end();
   if (is_ours) {
     machine->pidfd = std::move(*pidfd);
-    (void)machine->monitor();  // a first try; the watcher tries again
+    // safety: launched, but never resumed: its right was never confirmed to the end, and nobody would ever resume it.
+    if (machine->was_never_resumed()) return clean_up_unborn(vm, "a VM that was launched but not resumed is ended");
   }
   machine->ended = !is_ours;
   log(Level::info, is_ours ? "a running VM is taken up again" : "a VM ended while no daemon ran",

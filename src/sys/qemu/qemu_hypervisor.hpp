@@ -37,6 +37,8 @@ class QemuHypervisor final : public Hypervisor {
 
   Status prepare_folders();
   void adopt_one(const VmId& vm);
+  // Removes what never ran a guest.
+  void clean_up_unborn(const VmId& vm, std::string_view what);
   void erase_stray_cgroups();
   Result<MachinePtr> find(const VmId& vm);
   Result<MachinePtr> find_up(const VmId& vm);
