@@ -11,6 +11,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("HOLDFAST_BIN", ROOT / "build/release/bin"))
+FREEZER = ("get_signal", "do_freezer_trap")  # where a thread that its cgroup has frozen waits
 PATIENCE = float(os.environ.get("HOLDFAST_PATIENCE", "60"))  # seconds: the machine may have much else to do
 
 
@@ -57,7 +58,20 @@ class Qemu:
         self.host, self.vm, self.pid, self.cgroup = host, vm, pid, cgroup
 
     def frozen(self):
-        return "frozen 1" in read(f"{self.cgroup}/cgroup.events")
+        """No thread of it can act: each is frozen, or waits in the kernel for a storage that hangs and is frozen after that."""
+        if "frozen 1" in read(f"{self.cgroup}/cgroup.events"):
+            return True
+        return read(f"{self.cgroup}/cgroup.freeze").strip() == "1" and not any(self.acts(task) for task in self.tasks())
+
+    def tasks(self):
+        try:
+            return os.listdir(f"/proc/{self.pid}/task")
+        except OSError:
+            return []
+
+    def acts(self, task):
+        state = read(f"/proc/{self.pid}/task/{task}/stat").rpartition(")")[2].split()[:1]
+        return state not in ([], ["D"]) and read(f"/proc/{self.pid}/task/{task}/wchan") not in FREEZER
 
     def __repr__(self):
         return f"{self.vm} on {self.host} (pid {self.pid}{', frozen' if self.frozen() else ''})"
