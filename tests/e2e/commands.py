@@ -37,7 +37,8 @@ def stop_graceful(lab):
 
 def stop_forced(lab):
     """A guest that does not listen to its power button: it is ended after the limit."""
-    lab.create("deaf", text='version = 1\nname = "deaf"\nmemory = "64 MiB"\n')  # nothing to boot: the BIOS waits for ever
+    # Nothing to boot: the BIOS waits for ever.
+    lab.create("deaf", text='version = 1\nname = "deaf"\nmemory = "64 MiB"\n')
     vm = lab.vms()["deaf"]
     lab.cli("vm", "stop", "deaf", "--timeout", "2")
     assert not lab.qemus(vm["id"])
@@ -85,7 +86,8 @@ def full_host(lab):
 def ctrl_c(lab):
     """Ctrl-C in the middle of a start leaves the start alone."""
     lab.cli("vm", "kill", "a")
-    process = subprocess.Popen([e2e.BIN / "holdfast", *lab.admin(), "vm", "start", "a"], stderr=subprocess.PIPE, text=True)
+    words = [e2e.BIN / "holdfast", *lab.admin(), "vm", "start", "a"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     wait(lambda: lab.vms()["a"]["active_task"], "the start has begun", pause=0)
     process.send_signal(signal.SIGINT)
     said = process.communicate()[1]

@@ -12,7 +12,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("HOLDFAST_BIN", ROOT / "build/release/bin"))
 FREEZER = ("get_signal", "do_freezer_trap")  # where a thread that its cgroup has frozen waits
-PATIENCE = float(os.environ.get("HOLDFAST_PATIENCE", "60"))  # seconds: the machine may have much else to do
+PATIENCE = float(os.environ.get("HOLDFAST_PATIENCE", "120"))  # seconds: the machine may have much else to do
 
 
 class Failed(Exception):
@@ -58,7 +58,7 @@ class Qemu:
         self.host, self.vm, self.pid, self.cgroup = host, vm, pid, cgroup
 
     def frozen(self):
-        """No thread of it can act: each is frozen, or waits in the kernel for a storage that hangs and is frozen after that."""
+        """No thread of it can act: each is frozen, or waits in the kernel for a storage that hangs and then is."""
         if "frozen 1" in read(f"{self.cgroup}/cgroup.events"):
             return True
         return read(f"{self.cgroup}/cgroup.freeze").strip() == "1" and not any(self.acts(task) for task in self.tasks())
@@ -175,7 +175,7 @@ class Lab:
                     return None
             return {vm["name"]: vm for vm in wanted}
 
-        return wait(so, "every VM runs once", seconds)
+        return wait(so, "every VM runs once", seconds, pause=0.2)
 
     # What the machine shows
     def qemus(self, vm=None):
@@ -249,7 +249,7 @@ class Lab:
     def wait_up(self, *names):
         """Waits until the guests have booted."""
         for name in names:
-            wait(lambda name=name: self.is_up(name), f"the guest {name} is up")
+            wait(lambda name=name: self.is_up(name), f"the guest {name} is up", pause=0.3)
 
     def disk(self, name):
         vm = self.vms()[name]

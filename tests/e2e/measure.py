@@ -48,16 +48,17 @@ class Failure:
         return self
 
     def begin(self):
-        by_address = {address: name for name, address in self.address.items()}
-        self.by_address, self.waiting = by_address, set(by_address)
+        self.by_address = by_address = {address: name for name, address in self.address.items()}
+        self.waiting = set(by_address)
         self.listen(self.lab.probe(*by_address), "probe")
         up = set()
         while up != set(by_address):
             _, line = self.lines.get(timeout=60)
             _, address, state = line.split()
             (up.add if state == "up" else up.discard)(address)
-        self.listen(subprocess.Popen([BIN / "holdfast", *self.lab.admin(), "--host", ",".join(self.others), "event", "ls",
-                                      "-f", "-o", "json"], stdout=subprocess.PIPE, text=True), "event")
+        words = [BIN / "holdfast", *self.lab.admin(), "--host", ",".join(self.others)]
+        self.listen(subprocess.Popen([*words, "event", "ls", "-f", "-o", "json"], stdout=subprocess.PIPE, text=True),
+                    "event")
         self.begun = time.time()
         self.lab.fault(self.host, self.fault)
         self.report(0.0, f"{self.fault} of {self.host}")

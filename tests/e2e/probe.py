@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""probe.py ADDRESS...: asks each address for its web page every 200 ms, in turn, and prints a line when one begins or ceases
-to answer: `<unix time> <address> up|down`. Runs in the lab's network: holdfast lab exec net -- tests/e2e/probe.py ..."""
+"""probe.py ADDRESS...: asks each address for its web page every 200 ms and prints a line when one begins or ceases to
+answer: `<unix time> <address> up|down`. Runs in the lab's network: holdfast lab exec net -- tests/e2e/probe.py ..."""
 import socket
 import sys
 import threading

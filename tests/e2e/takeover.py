@@ -32,7 +32,8 @@ def settled(lab):
 def taken_over(lab, host, names):
     def so():
         vms = lab.try_vms()
-        return vms and all(vms[name]["owner"]["host"] != host and vms[name]["owner"]["phase"] == "claimed" for name in names)
+        owners = [vms[name]["owner"] for name in names] if vms else []
+        return vms and all(owner["host"] != host and owner["phase"] == "claimed" for owner in owners)
 
     wait(so, f"the VMs of {host} are claimed elsewhere")
     return lab.all_run(names)
@@ -109,7 +110,7 @@ def outage(lab, seconds=15):
     time.sleep(max(0.0, begin + seconds - time.monotonic()))  # the outage itself
     begin = time.monotonic()
     settled(lab)
-    print(f"  frozen after {frozen_after:.1f} s, all VMs run {time.monotonic() - begin:.1f} s after the end of the outage")
+    print(f"  frozen after {frozen_after:.1f} s; all VMs run {time.monotonic() - begin:.1f} s after the end")
     assert lab.pids() == before, f"{lab.pids()} is not {before}"
     assert len(lab.events("ha.vm.restart")) == restarts
     check_ledgers(lab)

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """watch.py LAB: looks every 20 ms at all QEMU processes of a lab, from outside, and fails if a VM runs twice.
 
-A process can act if its cgroup is not frozen and its host does not hang. It can change disks if moreover its hold page's
-deadline has not passed. Two that can change disks are an error at once. When a host comes back from hanging, its QEMUs can
-act until its guard, which hung as well, has frozen them; their disk writes are held meanwhile. That must be over in OVERLAP.
+A process can act if its cgroup is not frozen and its host does not hang. It can change disks if moreover its hold
+page's deadline has not passed. Two that can change disks are an error at once. When a host comes back from hanging, its
+QEMUs can act until its guard, which hung as well, has frozen them; their disk writes are held meanwhile. That must be
+over in OVERLAP.
 
 The VM is what QEMU's command line (-uuid) says, not what the cgroup is called.
 """
@@ -42,8 +43,8 @@ class Watch:
         assert not self.problems, "; ".join(self.problems[:5])
 
     def summary(self):
-        return (f"watch: {self.samples} samples, longest pause {self.slowest * 1000:.0f} ms, {len(self.problems)} problems, "
-                f"longest time that a returned host's QEMU was not yet frozen: {self.longest * 1000:.0f} ms")
+        return (f"watch: {self.samples} samples, longest pause {self.slowest * 1000:.0f} ms, {len(self.problems)} "
+                f"problems, longest time until a returned host's QEMU was frozen: {self.longest * 1000:.0f} ms")
 
     def run(self):
         last = time.monotonic()
