@@ -35,7 +35,7 @@ class Failure:
     def measure(self, seconds=120):
         """Does it and waits until all guests answer again; self."""
         try:
-            self.begin()
+            self.begin(seconds)
             end = time.time() + seconds
             while len(self.answers) < len(self.vms):
                 assert time.time() < end, f"no answer of {set(self.vms) - set(self.answers)} in {seconds} s"
@@ -47,13 +47,13 @@ class Failure:
                 child.wait()
         return self
 
-    def begin(self):
+    def begin(self, seconds):
         self.by_address = by_address = {address: name for name, address in self.address.items()}
         self.waiting = set(by_address)
         self.listen(self.lab.probe(*by_address), "probe")
         up = set()
         while up != set(by_address):
-            _, line = self.lines.get(timeout=60)
+            _, line = self.lines.get(timeout=seconds)
             _, address, state = line.split()
             (up.add if state == "up" else up.discard)(address)
         words = [BIN / "holdfast", *self.lab.admin(), "--host", ",".join(self.others)]
