@@ -13,6 +13,9 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
+const std::string kAdmin = "/etc/holdfast/admin";               // of `holdfast cluster init`
+const std::string kLabAdmin = "/var/lib/holdfast/lab/lab/admin";  // of `holdfast lab up`
+
 Result<std::string> folder_of(const ContextOptions& options) {
   if (!options.context.empty()) return options.context;
   if (const auto folder = environment("HOLDFAST_CONTEXT"); !folder.empty()) return folder;
@@ -29,7 +32,8 @@ Result<std::string> folder_of(const ContextOptions& options) {
   }
   std::error_code ignored;  // a folder that cannot be looked at is as good as none
   if (std::filesystem::exists(own + "/default", ignored)) return own + "/default";
-  return std::string("/etc/holdfast/admin");
+  if (!std::filesystem::exists(kAdmin, ignored) && std::filesystem::exists(kLabAdmin, ignored)) return kLabAdmin;
+  return kAdmin;
 }
 }  // namespace
 

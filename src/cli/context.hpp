@@ -21,8 +21,8 @@ struct ContextOptions {
 };
 
 // The folder: --context, else $HOLDFAST_CONTEXT, else "context" in <config>/holdfast/config.json, else
-// <config>/holdfast/default, else /etc/holdfast/admin. The addresses: --host, else $HOLDFAST_API, else the
-// folder's.
+// <config>/holdfast/default, else /etc/holdfast/admin, else that of the lab on this machine. The addresses:
+// --host, else $HOLDFAST_API, else the folder's.
 Result<Context> load_context(const ContextOptions& options);
 Status save_context(const Context& context, const std::string& folder);
 // $XDG_CONFIG_HOME or ~/.config, then /holdfast.

@@ -102,12 +102,16 @@ Status do_up(const Words& words) {
   const Progress progress = [&words](const std::string& what) {
     if (words.output != "json") fmt::print(stderr, "lab: {}\n", what);
   };
-  TRY_ASSIGN(const LabState lab, up(options, progress));
-  if (!lab.was_there && !words.stand_in) TRY(seed(lab, progress));
+  TRY_ASSIGN(LabState lab, up(options, progress));
+  const bool was_there = lab.was_there;
+  if (!was_there && !words.stand_in) {
+    TRY(seed(lab, progress));
+    TRY_ASSIGN(lab, list(words.base, words.name));  // as it is now that the hosts run
+  }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   if (words.output != "json") {
     fmt::print(stderr, "{}",
-               lab.was_there
+               was_there
                    ? fmt::format("The lab \"{}\" is there already.\n", words.name)
                    : fmt::format("The lab \"{}\" is up after {:.1f} s.\n", words.name, took.count()));
   }

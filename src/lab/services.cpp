@@ -83,7 +83,8 @@ std::vector<Service> services_of(const Layout& layout, const LabConfig& config, 
                   .environment = variables},
           Service{.name = "holdfastd",
                   .argv = {program_dir + "/holdfastd", "--config", config_file},
-                  .environment = variables}};
+                  .environment = variables,
+                  .nice = -10}};
 }
 
 std::string to_json(const std::vector<Service>& services) {

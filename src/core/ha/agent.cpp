@@ -391,7 +391,9 @@ void Agent::on(const event::Exited& exited, const AgentContext& context, Actions
   event.severity = "error";
   event.kind = "vm.crashed";
   event.vm = exited.vm;
-  event.text = "QEMU of VM " + exited.vm.text + " ended unexpectedly: " + crashes.last;
+  auto record = context.view.vms.find(exited.vm);
+  event.subject = record == context.view.vms.end() ? exited.vm.text : record->second.record.spec.name;
+  event.text = "QEMU of VM " + event.subject + " ended unexpectedly: " + crashes.last;
   out.emplace_back(action::Emit{event});
 }
 

@@ -211,12 +211,14 @@ void Leader::assign(const VmId& vm, bool takeover, const LeaderContext& context,
   const auto* owner = context.view.owner(vm);
   const auto* status = context.view.status_of(vm);
   placement::Need need = placement::need_of(record, placement.datastore_ids);
+  auto task = context.view.tasks.find(record.active_task);
+  const bool commanded = task != context.view.tasks.end() && task->second.record.kind == record::TaskKind::vm_start;
+  // `vm start --on` names the host of that start; what fails later is restarted wherever there is room.
+  if (!commanded) need.pinned_host.clear();
   const bool failed_before = status != nullptr && status->record.state == VmState::failed;
   if (failed_before) need.excluded.insert(status->record.failed_hosts.begin(), status->record.failed_hosts.end());
   auto chosen = placement::choose(placement.candidates, need);
   // A command to start it ends once every host has failed; else it begins again with all of them.
-  auto task = context.view.tasks.find(record.active_task);
-  const bool commanded = task != context.view.tasks.end() && task->second.record.kind == record::TaskKind::vm_start;
   if (!chosen.ok() && failed_before && !commanded) {
     need.excluded.clear();
     chosen = placement::choose(placement.candidates, need);
