@@ -7,7 +7,8 @@
 #include <optional>
 
 #include "base/log.hpp"
-#include "sys/pki/system.hpp"
+#include "sys/pki/random.hpp"
+#include "sys/process/clock.hpp"
 
 namespace hf::api {
 namespace key = record::key;
@@ -29,7 +30,7 @@ Error changed_meanwhile(const std::string& subject) {
 }  // namespace
 
 Operations::World Operations::real_world(HostId here) {
-  return {std::move(here), pki::wall_now, [] { return pki::random_hex(8); }};
+  return {std::move(here), sys::wall_ms, [] { return pki::random_hex(8); }};
 }
 
 Result<Operations::Target> Operations::load(const std::string& name) {
