@@ -110,7 +110,9 @@ void Leader::tick(const LeaderContext& context, Actions& out) {
   }
   fail_orphaned_tasks(context, out);
   if (todo.empty()) return;
-  std::stable_sort(todo.begin(), todo.end(), [](const auto& a, const auto& b) { return rank(*a.first) < rank(*b.first); });
+  std::sort(todo.begin(), todo.end(), [](const auto& a, const auto& b) {
+    return std::make_pair(rank(*a.first), a.first->id) < std::make_pair(rank(*b.first), b.first->id);
+  });
   Placement placement(context, *this);
   for (const auto& [record, next] : todo) carry_out(next, record->id, context, placement, out);
 }
