@@ -116,6 +116,7 @@ const std::vector<Route>& routes() {
       {"POST", "/v1/vms/{vm}/stop", "stop_vm"},
       {"POST", "/v1/vms/{vm}/kill", "kill_vm"},
       {"POST", "/v1/vms/{vm}/reset", "reset_vm"},
+      {"POST", "/v1/vms/{vm}/resize", "resize_vm"},
       {"GET", "/v1/vms/{vm}/console", "read_console"},
       {"POST", "/v1/vms/{vm}/console", "write_console"},
       {"GET", "/v1/tasks", "list_tasks"},
@@ -200,7 +201,10 @@ Result<Response> Handler::Inner::command(const std::string_view id, const Call& 
   Body body(call.request.body);
   const std::string host = id == "start_vm" ? body.text("host", false) : "";
   const auto timeout = id == "stop_vm" ? body.number("timeout_seconds", 0, 86400) : 0;
+  const std::string disk = id == "resize_vm" ? body.text("disk", true) : "";
+  const auto mib = id == "resize_vm" ? body.number("size_mib", 1, INT64_MAX >> 20U) : 0;
   TRY(body.finish());
+  if (id == "resize_vm") return task_response(operations.resize_vm(vm, disk, static_cast<std::uint64_t>(mib) << 20U, call.by));
   if (id == "start_vm") return task_response(operations.start_vm(vm, host, call.by));
   if (id == "stop_vm") return task_response(operations.stop_vm(vm, static_cast<int>(timeout), call.by));
   if (id == "kill_vm") return task_response(operations.kill_vm(vm, call.by));

@@ -19,6 +19,13 @@ using record::TaskState;
 using record::VmRecord;
 
 namespace {
+vm::Disk* disk_named(vm::VmSpec& spec, const std::string& name) {
+  for (auto& disk : spec.disks) {
+    if (disk.name == name) return &disk;
+  }
+  return nullptr;
+}
+
 constexpr int kAttemptsMax = 5;
 
 Txn::Write put(const std::string& name, const std::string& value) { return {name, value, {}, false}; }
@@ -198,6 +205,29 @@ Result<TaskRecord> Operations::reset_vm(const std::string& name, const Actor& by
   });
 }
 
+Result<TaskRecord> Operations::resize_vm(const std::string& name, const std::string& disk, std::uint64_t size_bytes,
+                                         const Actor& by) {
+  return run_task("VM " + name, TaskKind::vm_resize, by, [&]() -> Result<Plan> {
+    TRY_ASSIGN(const Target target, load(name));
+    // safety: an image changes only while nobody has the right to run the VM; the task keeps it so.
+    TRY(require_legal(vm::Command::remove, target));
+    VmRecord changed = target.vm.record;
+    vm::Disk* wanted = disk_named(changed.spec, disk);
+    if (wanted == nullptr) return Error{Code::not_found, "VM " + name + " has no disk named " + disk + "."};
+    if (size_bytes < wanted->size_bytes) {
+      return Error{Code::invalid, fmt::format("Disk {} has {} MiB already: a disk can only grow.", disk,
+                                              wanted->size_bytes >> 20U)};
+    }
+    wanted->size_bytes = size_bytes;
+    TRY(vm::validate(changed.spec));
+    TaskRecord task = new_task(TaskKind::vm_resize, target.vm.record, by);
+    task.disk = disk;
+    task.size_bytes = size_bytes;
+    TRY_ASSIGN(task.host, host_with_datastores(target.vm.record.spec, ""));
+    return command(target, target.vm.record, task);
+  });
+}
+
 Result<TaskRecord> Operations::delete_vm(const std::string& name, const Actor& by) {
   return run_task("VM " + name, TaskKind::vm_delete, by, [&]() -> Result<Plan> {
     TRY_ASSIGN(const Target target, load(name));
@@ -249,6 +279,8 @@ Status Operations::finish_task(const TaskId& task, const Status& outcome) {
     const bool gone = outcome.ok() ? ended.kind == TaskKind::vm_delete : creation;
     if (!gone) {
       vm.record.active_task = {};
+      const bool resized = outcome.ok() && ended.kind == TaskKind::vm_resize;
+      if (auto* disk = disk_named(vm.record.spec, ended.disk); resized && disk != nullptr) disk->size_bytes = ended.size_bytes;
       txn.writes.push_back(put(vm.key, record::encode(vm.record)));
       return txn;
     }

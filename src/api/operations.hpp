@@ -53,6 +53,9 @@ class Operations {
   // Code::conflict.
   Result<record::TaskRecord> kill_vm(const std::string& name, const Actor& by);
   Result<record::TaskRecord> reset_vm(const std::string& name, const Actor& by);
+  // Grows a disk of a stopped VM. Code::invalid if it would shrink; the spec says the new size once the image has it.
+  Result<record::TaskRecord> resize_vm(const std::string& name, const std::string& disk, std::uint64_t size_bytes,
+                                       const Actor& by);
   // The VM must be stopped. Its images are deleted with it.
   Result<record::TaskRecord> delete_vm(const std::string& name, const Actor& by);
   // Takes effect at the next start; `generation` as last read, 0: whatever it is. While the VM runs only

@@ -184,6 +184,27 @@ TEST_F(OperationsTest, kill_overrides_a_running_stop) {
   EXPECT_EQ(show_vm(store_, "web")->vm.active_task, kill->id);
 }
 
+TEST_F(OperationsTest, resize_grows_the_spec_only_once_the_image_has_grown) {
+  auto spec = spec_of("web");
+  spec.datastore = "shared";
+  vm::Disk disk;
+  disk.name = "root";
+  disk.size_bytes = std::uint64_t{10} << 30;
+  spec.disks.push_back(disk);
+  const auto made = operations_.create_vm(spec, "", by_);
+  ASSERT_TRUE(made.ok()) << made.error().what;
+  finish(*made);
+  expect_error(operations_.resize_vm("web", "root", std::uint64_t{9} << 30, by_), Code::invalid,
+               "Disk root has 10240 MiB already: a disk can only grow.");
+  EXPECT_EQ(operations_.resize_vm("web", "data", std::uint64_t{20} << 30, by_).code(), Code::not_found);
+  const auto task = operations_.resize_vm("web", "root", std::uint64_t{20} << 30, by_);
+  ASSERT_TRUE(task.ok()) << task.error().what;
+  EXPECT_EQ(show_vm(store_, "web")->vm.spec.disks[0].size_bytes, std::uint64_t{10} << 30);
+  EXPECT_EQ(operations_.start_vm("web", "", by_).code(), Code::conflict);
+  finish(*task);
+  EXPECT_EQ(show_vm(store_, "web")->vm.spec.disks[0].size_bytes, std::uint64_t{20} << 30);
+}
+
 TEST_F(OperationsTest, delete_needs_a_stopped_vm_and_frees_the_name) {
   cluster_.run_vm("web", "host1", 512);
   expect_error(operations_.delete_vm("web", by_), Code::invalid,

@@ -157,7 +157,7 @@ void Session::say_end(const nlohmann::json& task) {
   static const std::vector<std::pair<std::string, std::string>> kDone = {
       {"vm.create", "created"},       {"vm.start", "started"}, {"vm.stop", "stopped"},
       {"vm.kill", "stopped at once"}, {"vm.reset", "reset"},   {"vm.delete", "deleted"},
-      {"vm.import", "imported"}};
+      {"vm.import", "imported"},      {"vm.resize", "resized"}};
   for (const auto& [name, done] : kDone) {
     if (name == kind && !json()) fmt::print("VM {} was {}.\n", field(task, "vm_name"), done);
   }

@@ -250,6 +250,19 @@ void add_change(CLI::App& vm, Session& session) {
   change->footer(examples({"holdfast vm edit web", "holdfast vm edit web --file web.toml"}));
   change->callback([&session, name, file] { edit(session, *name, *file); });
 
+  auto disk = std::make_shared<std::string>();
+  auto size = std::make_shared<std::string>();
+  auto* grow = vm.add_subcommand("resize", "Grow a disk of a stopped VM");
+  grow->add_option("VM", *name, "Name or id")->required();
+  grow->add_option("DISK", *disk, "Name of the disk, as in the spec")->required();
+  grow->add_option("SIZE", *size, "The new size: \"20 GiB\"")->required();
+  grow->footer(examples({"holdfast vm resize web root \"20 GiB\""}));
+  grow->callback([&session, name, disk, size] {
+    const auto mib = vm::parse_mib(*size);
+    if (!mib.ok()) return session.fail(mib.error());
+    session.follow(session.send("POST", vm_path(*name) + "/resize", {{"disk", *disk}, {"size_mib", *mib}}));
+  });
+
   auto options = std::make_shared<ImportOptions>();
   auto* bring = vm.add_subcommand("import", "Make a VM whose disk is a copy of an image");
   bring->add_option("IMAGE", options->image, "qcow2 or raw image on the host that makes the VM")->required();

@@ -19,6 +19,7 @@
 #include "daemon/control.hpp"
 #include "daemon/inventory.hpp"
 #include "daemon/local_services.hpp"
+#include "daemon/pruner.hpp"
 #include "daemon/slot_reader.hpp"
 #include "daemon/store_shell.hpp"
 #include "daemon/task_runner.hpp"
@@ -144,6 +145,7 @@ class RealDaemon final : public Daemon {
                   [this](const ha::View& view) { on_view(view); }}),
         subscription_(config.run_dir + "/guard.sock", guard_callbacks()),
         beat_(host.host, config.heartbeat_listen, timing_.heartbeat, *store_, mailbox_, control_),
+        pruner_(*store_, control_),
         services_(config, timing_, hypervisor_, guard_, control_),
         peers_(credentials),
         handler_(*store_, services_, &peers_, api::Operations::real_world(host.host)),
@@ -197,6 +199,7 @@ class RealDaemon final : public Daemon {
   Control control_;
   guard::GuardSubscription subscription_;
   Beat beat_;
+  Pruner pruner_;
   LocalServices services_;
   api::HttpPeers peers_;
   api::Handler handler_;

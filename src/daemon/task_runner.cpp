@@ -14,7 +14,8 @@ namespace fs = std::filesystem;
 using record::TaskKind;
 
 bool is_about_disks(TaskKind kind) {
-  return kind == TaskKind::vm_create || kind == TaskKind::vm_import || kind == TaskKind::vm_delete;
+  return kind == TaskKind::vm_create || kind == TaskKind::vm_import || kind == TaskKind::vm_resize ||
+         kind == TaskKind::vm_delete;
 }
 
 bool is_final(const record::TaskRecord& task) {
@@ -74,8 +75,9 @@ void TaskRunner::look_at(const ha::View& view) {
 
 void TaskRunner::run(const Job& job) {
   if (!operations_.begin_task(job.task.id).ok()) return;  // final already, or the store is away: seen again later
-  const Status outcome = job.task.kind == TaskKind::vm_delete ? erase(job) : create(job);
-  if (!outcome.ok() && job.task.kind != TaskKind::vm_delete) {
+  const bool makes = job.task.kind == TaskKind::vm_create || job.task.kind == TaskKind::vm_import;
+  const Status outcome = makes ? create(job) : job.task.kind == TaskKind::vm_resize ? resize(job) : erase(job);
+  if (!outcome.ok() && makes) {
     const Status erased = erase(job);
     if (!erased.ok()) log(Level::warn, "A failed VM left files behind.", {{"why", erased.error().what}});
   }
@@ -121,6 +123,15 @@ Status TaskRunner::create(const Job& job) {
   if (!spec.cloud_init) return {};
   TRY_ASSIGN(const std::string home, path_of(spec.datastore));
   return image::make_seed(*spec.cloud_init, spec.name, job.vm.id.text, home + "/" + job.vm.id.text + "/seed.iso");
+}
+
+Status TaskRunner::resize(const Job& job) {
+  for (const auto& disk : job.vm.spec.disks) {
+    if (disk.name != job.task.disk) continue;
+    TRY_ASSIGN(const std::string mount, path_of(disk.datastore.empty() ? job.vm.spec.datastore : disk.datastore));
+    return image::grow(mount + "/" + job.vm.id.text + "/" + image_name(disk), disk.format, job.task.size_bytes);
+  }
+  return Error{Code::not_found, "The VM has no disk named " + job.task.disk + "."};
 }
 
 Status TaskRunner::erase(const Job& job) {

@@ -1,6 +1,7 @@
 #pragma once
-// Actor: a process of a simulated host (daemon or guard): it lives, stands still or is dead. What is posted to it while it
-// stands still is handled, in order, when it moves again; what was posted to an earlier life is lost.
+// Actor: a process of a simulated host (daemon or guard): it lives, stands still or is dead. What is posted
+// to it while it stands still is handled, in order, when it moves again; what was posted to an earlier life
+// is lost.
 #include <deque>
 #include <utility>
 
@@ -31,8 +32,10 @@ class Actor {
 
   void post(int life, Deed deed) {
     if (!alive_ || life != life_) return;
-    if (ready() && inbox_.empty()) deed();
-    else inbox_.push_back(std::move(deed));
+    if (ready() && inbox_.empty())
+      deed();
+    else
+      inbox_.push_back(std::move(deed));
   }
 
  private:

@@ -40,7 +40,8 @@ void Checker::fail(std::string invariant, std::string what) {
 void Checker::before_commit(int by, const ha::TypedTxn& txn) {
   ++counts_.commits;
   for (const auto& write : txn.writes) {
-    if (const auto vm = after(write.key, key::kOwners); !vm.empty()) check_owner_change(by, VmId(vm), write.value);
+    if (const auto vm = after(write.key, key::kOwners); !vm.empty())
+      check_owner_change(by, VmId(vm), write.value);
     log_change(write);
   }
   for (const auto& event : txn.events) {
@@ -52,16 +53,18 @@ void Checker::log_change(const ha::TypedTxn::Write& write) {
   if (const auto* owner = std::get_if<OwnerRecord>(&write.value)) {
     w_.mix(owner->epoch.number);
     w_.trace([&] {
-      return fmt::format("store: {}: {}{}{}", write.key, text_of(*owner), owner->reason.empty() ? "" : ", ", owner->reason);
+      return fmt::format("store: {}: {}{}{}", write.key, text_of(*owner), owner->reason.empty() ? "" : ", ",
+                         owner->reason);
     });
   } else if (const auto* status = std::get_if<record::VmStatus>(&write.value)) {
-    w_.trace([&] { return fmt::format("store: {}: {}: {}", write.key, name_of(status->state), status->message); });
+    w_.trace(
+        [&] { return fmt::format("store: {}: {}: {}", write.key, name_of(status->state), status->message); });
   } else if (const auto* vm = std::get_if<record::VmRecord>(&write.value)) {
     w_.trace([&] { return fmt::format("store: {}: wanted {}", write.key, name_of(vm->desired)); });
   } else if (const auto* task = std::get_if<record::TaskRecord>(&write.value)) {
     w_.trace([&] {
-      return fmt::format("store: {}: {} {} {}{}", write.key, name_of(task->kind), task->vm.text, name_of(task->state),
-                         task->message.empty() ? "" : ": " + task->message);
+      return fmt::format("store: {}: {} {} {}{}", write.key, name_of(task->kind), task->vm.text,
+                         name_of(task->state), task->message.empty() ? "" : ": " + task->message);
     });
   } else if (std::holds_alternative<record::SessionRecord>(write.value)) {
     if (write.lease != 0) w_.trace([&] { return fmt::format("store: {}: begins", write.key); });
@@ -83,12 +86,14 @@ void Checker::check_owner_change(int by, const VmId& vm, const record::Any& valu
   if (next->epoch < facts.owned) fail("epochs", change + ": the epoch falls");
   facts.owned = std::max(facts.owned, next->epoch);
   if (!legal(before, *next, entry != nullptr)) fail("edges", change);
-  if (next->phase == Phase::claimed && (by < 0 || w_.host(by).id() != next->host)) fail("edges", change + ": by another");
+  if (next->phase == Phase::claimed && (by < 0 || w_.host(by).id() != next->host))
+    fail("edges", change + ": by another");
   if (before.phase == Phase::claimed && next->phase == Phase::assigned) {
     ++counts_.takeovers;
     check_takeover(vm, before);
   }
-  if (before.phase == Phase::claimed && next->phase == Phase::released && by >= 0 && w_.host(by).id() != before.host) {
+  if (before.phase == Phase::claimed && next->phase == Phase::released && by >= 0 &&
+      w_.host(by).id() != before.host) {
     check_takeover(vm, before);
   }
 }
@@ -131,11 +136,16 @@ const Process* Checker::process_of(const Copy& copy, const VmId& vm) const {
 void Checker::begins_to_run(const Host& host, const Process& process) {
   ++counts_.runs;
   auto& facts = vms_[process.vm];
-  const std::string what = fmt::format("{} epoch {} on {}", process.vm.text, process.epoch.number, host.id().text);
-  w_.trace([&] { return fmt::format("{}: {} epoch {} runs", host.id().text, process.vm.text, process.epoch.number); });
+  const std::string what =
+      fmt::format("{} epoch {} on {}", process.vm.text, process.epoch.number, host.id().text);
+  w_.trace([&] {
+    return fmt::format("{}: {} epoch {} runs", host.id().text, process.vm.text, process.epoch.number);
+  });
   w_.mix(process.number);
-  const bool asleep_before = host.awakening();  // it goes on because the machine goes on, not because anybody let it
-  if (!asleep_before && !holds_right(host, process)) fail("right-to-run", what + " begins to run without the right");
+  const bool asleep_before =
+      host.awakening();  // it goes on because the machine goes on, not because anybody let it
+  if (!asleep_before && !holds_right(host, process))
+    fail("right-to-run", what + " begins to run without the right");
   auto [ran, added] = facts.processes.try_emplace(process.epoch, process.number);
   if (!added && ran->second != process.number) fail("epochs", what + ": two processes ran with this epoch");
   for (const auto& copy : facts.copies) {
@@ -150,9 +160,12 @@ void Checker::begins_to_run(const Host& host, const Process& process) {
 
 void Checker::stops_running(const Host& host, const Process& process) {
   auto& copies = vms_[process.vm].copies;
-  copies.erase(std::remove_if(copies.begin(), copies.end(), [&](const Copy& c) { return c.number == process.number; }),
-               copies.end());
-  w_.trace([&] { return fmt::format("{}: {} epoch {} stands still", host.id().text, process.vm.text, process.epoch.number); });
+  copies.erase(
+      std::remove_if(copies.begin(), copies.end(), [&](const Copy& c) { return c.number == process.number; }),
+      copies.end());
+  w_.trace([&] {
+    return fmt::format("{}: {} epoch {} stands still", host.id().text, process.vm.text, process.epoch.number);
+  });
 }
 
 void Checker::disk_write(const Host& host, const Process& process) {
@@ -170,9 +183,12 @@ void Checker::frozen(const Host& host, const Process& process) {
 }
 
 void Checker::reported(const Host& host, const record::EventRecord& event) {
-  w_.trace([&] { return fmt::format("{}: event {} {}: {}", host.id().text, event.severity, event.kind, event.text); });
+  w_.trace([&] {
+    return fmt::format("{}: event {} {}: {}", host.id().text, event.severity, event.kind, event.text);
+  });
   static const std::set<std::string> kExplained = {"vm.crashed", "ha.host.dead", "ha.vm.unplaced"};
-  if (event.severity == "error" && kExplained.count(event.kind) == 0) fail("errors", event.kind + ": " + event.text);
+  if (event.severity == "error" && kExplained.count(event.kind) == 0)
+    fail("errors", event.kind + ": " + event.text);
 }
 
 bool Checker::has_room(const record::VmRecord& vm) const {
@@ -193,8 +209,10 @@ bool Checker::has_room(const record::VmRecord& vm) const {
 std::string Checker::unsettled() const {
   for (const auto& state : w_.store.all()) {
     if (const auto* task = std::get_if<record::TaskRecord>(&state.value)) {
-      const bool over = task->state == record::TaskState::succeeded || task->state == record::TaskState::failed;
-      if (!over) return fmt::format("task {} ({} {}) is not over", task->id.text, name_of(task->kind), task->vm.text);
+      const bool over =
+          task->state == record::TaskState::succeeded || task->state == record::TaskState::failed;
+      if (!over)
+        return fmt::format("task {} ({} {}) is not over", task->id.text, name_of(task->kind), task->vm.text);
     }
     const auto* vm = std::get_if<record::VmRecord>(&state.value);
     if (vm == nullptr) continue;
@@ -209,7 +227,8 @@ std::string Checker::unsettled() const {
     if (wanted) continue;
     for (int host = 0; host < w_.params.hosts; ++host) {
       if (w_.host(host).processes().count(vm->id) != 0) {
-        return fmt::format("{} is wanted stopped and has a process on {}", vm->id.text, w_.host(host).id().text);
+        return fmt::format("{} is wanted stopped and has a process on {}", vm->id.text,
+                           w_.host(host).id().text);
       }
     }
   }

@@ -1,17 +1,18 @@
 #pragma once
-// Checker: the invariants, looked at whenever something they speak of changes. It sees the whole world at one instant, which no
-// host can. The first violation ends the run. Owned by World.
+// Checker: the invariants, looked at whenever something they speak of changes. It sees the whole world at
+// one instant, which no host can. The first violation ends the run. Owned by World.
 //
-//   one-copy         a VM runs on one host only; what awakens on a machine that stood still may execute for guard_latency,
-//                    with its disk writes held, until its guard has frozen it
+//   one-copy         a VM runs on one host only; what awakens on a machine that stood still may execute for
+//                    guard_latency, with its disk writes held, until its guard has frozen it
 //   right-to-run     whatever begins to run holds owners/<vm>: claimed, by its host, with its epoch
-//   proven-unable    when a takeover commits, the old copy does not run, writes nothing, and cannot begin without a new claim
+//   proven-unable    when a takeover commits, the old copy does not run, writes nothing, and cannot begin
+//                    without a new claim
 //   epochs           the epoch in owners/<vm> never falls; no two processes have the same epoch of a VM
 //   disk             no disk write of an older epoch after the first of a newer one
-//   edges            owners/<vm> changes along the edges of its life only, and is claimed only by the host itself
+//   edges            owners/<vm> changes along the edges of its life only; only the host itself claims
 //   liveness         healed, everything becomes as it is wanted within a bound
-//   calm             healed and settled, nobody freezes and nobody is taken over; after an outage of all contact of the whole
-//                    cluster, nobody is taken over
+//   calm             healed and settled, nobody freezes and nobody is taken over; after an outage of all
+//                    contact of the whole cluster, nobody is taken over
 //   errors           no event of severity error that no fault explains
 #include <map>
 #include <optional>
@@ -66,9 +67,9 @@ class Checker {
     std::uint64_t number;
   };
   struct VmFacts {
-    std::vector<Copy> copies;  // that run now
+    std::vector<Copy> copies;                  // that run now
     std::map<Epoch, std::uint64_t> processes;  // epoch -> the process that ran with it
-    Epoch written;             // the newest epoch that has written to the disk
+    Epoch written;                             // the newest epoch that has written to the disk
     Epoch owned;
   };
   void check_owner_change(int by, const VmId& vm, const record::Any& next);

@@ -4,7 +4,9 @@
 
 namespace hf::sim {
 namespace {
-double draw_rate(World& w) { return 1.0 + w.params.drift * static_cast<double>(w.rng.between(-100, 100)) / 100.0; }
+double draw_rate(World& w) {
+  return 1.0 + w.params.drift * static_cast<double>(w.rng.between(-100, 100)) / 100.0;
+}
 }  // namespace
 
 Host::Host(World& world, int index)
@@ -27,7 +29,8 @@ record::HostRecord Host::record() const {
 }
 
 Instant Host::local() const {
-  return Instant(offset_ + Duration(static_cast<std::int64_t>(static_cast<double>(w_.queue.now().count()) * rate_)));
+  return Instant(offset_ +
+                 Duration(static_cast<std::int64_t>(static_cast<double>(w_.queue.now().count()) * rate_)));
 }
 
 Duration Host::world_time(Duration local) const {
@@ -102,8 +105,10 @@ void Host::refresh(Process& process) {
   const bool runs = on_ && hung_ == 0 && process.resumed && !process.frozen;
   if (runs == process.runs) return;
   process.runs = runs;
-  if (runs) w_.checker.begins_to_run(*this, process);
-  else w_.checker.stops_running(*this, process);
+  if (runs)
+    w_.checker.begins_to_run(*this, process);
+  else
+    w_.checker.stops_running(*this, process);
 }
 
 void Host::refresh_all() {

@@ -1,6 +1,7 @@
 #pragma once
-// Host: a simulated machine: its clock, the daemon's shell around HostCore, the guard's shell around Guard, and the QEMU
-// processes. What the shells do, and in which order, is what the real ones do (core/ha/events.hpp). Owned by World.
+// Host: a simulated machine: its clock, the daemon's shell around HostCore, the guard's shell around Guard,
+// and the QEMU processes. What the shells do, and in which order, is what the real ones do
+// (core/ha/events.hpp). Owned by World.
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,13 +20,13 @@ class World;
 struct Process {
   VmId vm;
   Epoch epoch;
-  std::uint64_t number = 0;              // unique in the world: a later process of the VM is another one
+  std::uint64_t number = 0;  // unique in the world: a later process of the VM is another one
   bool is_protected = true;
-  bool resumed = false;                  // QEMU starts stopped
-  bool frozen = false;                   // its cgroup
+  bool resumed = false;  // QEMU starts stopped
+  bool frozen = false;   // its cgroup
   ha::HoldValue page = ha::kHeld;
-  std::optional<ha::Admission> admitted; // what the guard has written down for its next life
-  bool runs = false;                     // its vCPUs execute
+  std::optional<ha::Admission> admitted;  // what the guard has written down for its next life
+  bool runs = false;                      // its vCPUs execute
 };
 
 class Host {
@@ -66,8 +67,8 @@ class Host {
   bool may_write(const Process& process) const;
 
   Actor daemon, guard_actor;
-  int store_cut = 0;     // faults that keep this host from the store
-  int watch_stalled = 0; // faults that keep its watch quiet
+  int store_cut = 0;      // faults that keep this host from the store
+  int watch_stalled = 0;  // faults that keep its watch quiet
 
  private:
   // The daemon's shell (host_daemon.cpp).
@@ -109,7 +110,8 @@ class Host {
   // Recomputes whether it runs; tells the checker if that has changed.
   void refresh(Process& process);
   void refresh_all();
-  // Runs `deed` every `period` of this host's clock while that life of the actor lasts; turns are missed, not made up for.
+  // Runs `deed` every `period` of this host's clock while that life of the actor lasts; turns are missed,
+  // not made up for.
   void every(Duration period, Actor& actor, int life, std::function<void()> deed);
   Duration world_time(Duration local) const;
 

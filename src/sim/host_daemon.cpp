@@ -27,8 +27,10 @@ void Host::start_daemon() {
   std::vector<VmId> unfinished;
   ha::event::Adopted adopted;
   for (const auto& [vm, process] : processes_) {
-    if (process.resumed) adopted.running.emplace_back(vm, process.epoch);
-    else unfinished.push_back(vm);
+    if (process.resumed)
+      adopted.running.emplace_back(vm, process.epoch);
+    else
+      unfinished.push_back(vm);
   }
   for (const auto& vm : unfinished) remove_process(vm);
   deliver(adopted);
@@ -78,7 +80,8 @@ void Host::perform(const ha::Action& action) {
                  [&](const ha::action::Thaw& a) {
                    ask_guard([this, a](ha::Guard& guard) {
                      const bool lax = w_.bug == ha::KeptBug::claim_before_freeze_counts;
-                     (void)guard.thaw(a.vm, a.epoch, lax ? guard.generation() : a.generation, local());  // the report tells
+                     const auto quoted = lax ? guard.generation() : a.generation;
+                     (void)guard.thaw(a.vm, a.epoch, quoted, local());  // the guard's report tells
                    });
                  },
                  [&](const ha::action::Emit& a) { w_.checker.reported(*this, a.event); },
@@ -121,7 +124,8 @@ void Host::read_slots(int disk) {
       for (int other = 0; other < w_.params.hosts; ++other) {
         if (other == index_) continue;
         const std::uint64_t content = contents.at(static_cast<std::size_t>(other));
-        deliver(ha::event::SlotRead{w_.host(other).id(), fmt::format("ds{}", disk), ok, content, began, local()});
+        deliver(
+            ha::event::SlotRead{w_.host(other).id(), fmt::format("ds{}", disk), ok, content, began, local()});
       }
     });
   });
@@ -135,17 +139,19 @@ void Host::connect_watch() {
   watch_next_ = w_.store.log().size();
   watch_resumable_ = true;
   watch_scheduled_ = true;
-  w_.queue.after(w_.between(0ms, w_.params.store_max),
-                 [this, life = daemon.life(), reset = ha::event::StoreReset{w_.store.all(), w_.store.version()}] {
-                   if (daemon.life() != life) return;
-                   watch_scheduled_ = false;
-                   daemon.post(life, [this, reset] { deliver(reset); });
-                   pump_watch();
-                 });
+  w_.queue.after(
+      w_.between(0ms, w_.params.store_max),
+      [this, life = daemon.life(), reset = ha::event::StoreReset{w_.store.all(), w_.store.version()}] {
+        if (daemon.life() != life) return;
+        watch_scheduled_ = false;
+        daemon.post(life, [this, reset] { deliver(reset); });
+        pump_watch();
+      });
 }
 
 void Host::pump_watch() {
-  if (!daemon.alive() || !watch_connected_ || watch_scheduled_ || watch_next_ == w_.store.log().size()) return;
+  if (!daemon.alive() || !watch_connected_ || watch_scheduled_ || watch_next_ == w_.store.log().size())
+    return;
   watch_scheduled_ = true;
   w_.queue.after(w_.between(0ms, w_.params.watch_max), [this, life = daemon.life()] {
     if (daemon.life() != life) return;

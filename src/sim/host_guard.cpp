@@ -56,7 +56,8 @@ void Host::carry_out_guard() {
       victims.emplace_back(vm, target.number);
     } else {
       target.frozen = false;
-      w_.trace([&] { return fmt::format("{}: {} epoch {} is thawed", id_.text, vm.text, target.epoch.number); });
+      w_.trace(
+          [&] { return fmt::format("{}: {} epoch {} is thawed", id_.text, vm.text, target.epoch.number); });
       refresh(target);
     }
   }
@@ -64,7 +65,8 @@ void Host::carry_out_guard() {
   if (victims.empty()) return report_guard(false);
   const int life = guard_actor.life();
   guard_actor.set_busy(true);
-  w_.queue.after(w_.between(0ms, w_.params.guard_freeze), [this, life, victims] { finish_freezing(life, victims); });
+  w_.queue.after(w_.between(0ms, w_.params.guard_freeze),
+                 [this, life, victims] { finish_freezing(life, victims); });
 }
 
 void Host::finish_freezing(int life, std::vector<std::pair<VmId, std::uint64_t>> victims) {
@@ -94,8 +96,8 @@ void Host::report_guard(bool anyway) {
   for (const auto& [vm, guarded] : guard_->vms()) {
     if (guarded.state == ha::Guard::State::frozen) report.frozen.insert(vm);
   }
-  const bool same = reported_any_ && report.generation == reported_.generation && report.lapsed == reported_.lapsed &&
-                    report.frozen == reported_.frozen;
+  const bool same = reported_any_ && report.generation == reported_.generation &&
+                    report.lapsed == reported_.lapsed && report.frozen == reported_.frozen;
   if (same && !anyway) return;
   reported_ = report;
   reported_any_ = true;

@@ -32,7 +32,8 @@ void Host::confirm_owner(const ha::action::Launch& launch) {
     *answered = true;
     daemon.post(life, [this, launch, ok, newer] {
       if (!ok) return launched(launch, false, false, "Its datastore cannot be written.");
-      if (newer) return launched(launch, false, false, "Its datastore says that another has a newer right to run it.");
+      if (newer)
+        return launched(launch, false, false, "Its datastore says that another has a newer right to run it.");
       start_qemu(launch);
     });
   });
@@ -49,7 +50,8 @@ void Host::start_qemu(const ha::action::Launch& launch) {
   processes_[launch.vm.id] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max), [this, launch, life, number] {
     daemon.post(life, [this, launch, number] {
-      if (process(launch.vm.id, number) == nullptr) return launched(launch, false, false, "QEMU ended at once.");
+      if (process(launch.vm.id, number) == nullptr)
+        return launched(launch, false, false, "QEMU ended at once.");
       if (w_.rng.chance(w_.faulty.launch_failure)) {
         remove_process(launch.vm.id);
         return launched(launch, false, false, "QEMU does not start.");
@@ -61,13 +63,15 @@ void Host::start_qemu(const ha::action::Launch& launch) {
 
 void Host::admit(const ha::action::Launch& launch, std::uint64_t number) {
   const int life = daemon.life();
-  auto answered = std::make_shared<bool>(false);  // shared by the guard's answer and the limit of our patience
+  auto answered =
+      std::make_shared<bool>(false);  // shared by the guard's answer and the limit of our patience
   const auto answer = [this, launch, number, life, answered](const Status& status) {
     if (*answered) return;
     *answered = true;
     daemon.post(life, [this, launch, number, status] { admitted(launch, number, status); });
   };
-  w_.queue.after(kGuardPatience, [answer] { answer(Error{Code::unavailable, "The guard does not answer."}); });
+  w_.queue.after(kGuardPatience,
+                 [answer] { answer(Error{Code::unavailable, "The guard does not answer."}); });
   const ha::Admission admission{launch.vm.id, launch.owner.epoch, "", "", launch.owner.guarded};
   ask_guard([this, launch, number, admission, answer](ha::Guard& guard) {
     if (process(launch.vm.id, number) == nullptr) return;
@@ -94,7 +98,8 @@ void Host::admitted(const ha::action::Launch& launch, std::uint64_t number, cons
 
 void Host::launched(const ha::action::Launch& launch, bool ok, bool refused, const std::string& error) {
   launching_.erase(launch.vm.id);
-  if (!ok) w_.trace([&] { return fmt::format("{}: {} does not start: {}", id_.text, launch.vm.id.text, error); });
+  if (!ok)
+    w_.trace([&] { return fmt::format("{}: {} does not start: {}", id_.text, launch.vm.id.text, error); });
   deliver(ha::event::Launched{launch.vm.id, launch.owner.epoch, ok, refused, Error{Code::failed, error}});
 }
 
@@ -126,10 +131,14 @@ void Host::end_process(const VmId& vm, ha::ExitKind kind, const std::string& tex
   if (found == processes_.end()) return;
   const Epoch epoch = found->second.epoch;
   const bool resumed = found->second.resumed;
-  w_.trace([&] { return fmt::format("{}: {} epoch {} ends: {}", id_.text, vm.text, epoch.number, text); });
+  w_.trace([&] {
+    return fmt::format("{}: {} epoch {} ends{}{}", id_.text, vm.text, epoch.number, text.empty() ? "" : ": ",
+                       text);
+  });
   remove_process(vm);
   if (!resumed || !daemon.alive()) return;  // a launch notices by itself; a daemon that is away finds nothing
-  daemon.post(daemon.life(), [this, vm, epoch, kind, text] { deliver(ha::event::Exited{vm, epoch, kind, text}); });
+  daemon.post(daemon.life(),
+              [this, vm, epoch, kind, text] { deliver(ha::event::Exited{vm, epoch, kind, text}); });
 }
 
 }  // namespace hf::sim

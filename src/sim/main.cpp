@@ -1,5 +1,5 @@
-// holdfast-sim: runs the whole cluster in simulation, from seeds or as a scenario. doc/simulator.md is the page for readers.
-// Exit status: 0 clean, 1 an invariant is broken (or a scenario differs), 2 usage.
+// holdfast-sim: runs the whole cluster in simulation, from seeds or as a scenario. doc/simulator.md is the
+// page for readers. Exit status: 0 clean, 1 an invariant is broken (or a scenario differs), 2 usage.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -54,20 +54,29 @@ bool named_bug(const std::string& name, ha::KeptBug& bug) {
 bool parse(const std::vector<std::string>& words, Options& options) {
   for (std::size_t at = 0; at < words.size(); ++at) {
     const std::string& word = words[at];
-    if (word == "--trace") options.trace = true;
-    else if (word == "--rewrite") options.rewrite = true;
-    else if (word == "--list-bugs") options.list_bugs = true;
+    if (word == "--trace")
+      options.trace = true;
+    else if (word == "--rewrite")
+      options.rewrite = true;
+    else if (word == "--list-bugs")
+      options.list_bugs = true;
     else {
       if (at + 1 == words.size()) return false;
       const std::string& value = words[++at];
       std::uint64_t jobs = 0;
       bool good = true;
-      if (word == "--seed" || word == "--first") good = number(value, options.first);
-      else if (word == "--seeds") good = number(value, options.seeds) && options.seeds > 0;
-      else if (word == "--jobs") good = number(value, jobs) && jobs > 0 && jobs <= 256;
-      else if (word == "--bug") good = named_bug(options.bug_name = value, options.bug);
-      else if (word == "--scenario") options.scenario = value;
-      else good = false;
+      if (word == "--seed" || word == "--first")
+        good = number(value, options.first);
+      else if (word == "--seeds")
+        good = number(value, options.seeds) && options.seeds > 0;
+      else if (word == "--jobs")
+        good = number(value, jobs) && jobs > 0 && jobs <= 256;
+      else if (word == "--bug")
+        good = named_bug(options.bug_name = value, options.bug);
+      else if (word == "--scenario")
+        options.scenario = value;
+      else
+        good = false;
       if (!good) return false;
       if (jobs > 0) options.jobs = static_cast<unsigned>(jobs);
     }
@@ -83,9 +92,9 @@ void show_violation(std::uint64_t seed, const Options& options) {
     fmt::print("Seed {} does not do the same twice.\n", seed);
     return;
   }
-  fmt::print("VIOLATION of {} at {:.3f} s: {}\nreproduce: holdfast-sim --seed {}{} --trace\n", result.violation->invariant,
-             std::chrono::duration<double>(result.violation->at).count(), result.violation->what, seed,
-             options.bug_name.empty() ? "" : " --bug " + options.bug_name);
+  fmt::print("VIOLATION of {} at {:.3f} s: {}\nreproduce: holdfast-sim --seed {}{} --trace\n",
+             result.violation->invariant, std::chrono::duration<double>(result.violation->at).count(),
+             result.violation->what, seed, options.bug_name.empty() ? "" : " --bug " + options.bug_name);
 }
 
 int run_one(const Options& options) {
@@ -96,8 +105,8 @@ int run_one(const Options& options) {
     show_violation(options.first, quiet);
     return 1;
   }
-  fmt::print("seed {}: clean, {} events, {:.0f} s of virtual time, hash {:016x}\n", options.first, result.events,
-             std::chrono::duration<double>(result.lasted).count(), result.hash);
+  fmt::print("seed {}: clean, {} events, {:.0f} s of virtual time, hash {:016x}\n", options.first,
+             result.events, std::chrono::duration<double>(result.lasted).count(), result.hash);
   return 0;
 }
 
@@ -108,7 +117,8 @@ std::optional<std::string> read_file(const std::string& path) {
 }
 
 int run_scenario(const Options& options) {
-  const auto cluster = read_file(options.scenario + "/cluster"), commands = read_file(options.scenario + "/commands");
+  const auto cluster = read_file(options.scenario + "/cluster"),
+             commands = read_file(options.scenario + "/commands");
   if (!cluster || !commands) {
     fmt::print(stderr, "{} has no readable files cluster and commands.\n", options.scenario);
     return 2;
@@ -124,7 +134,8 @@ int run_scenario(const Options& options) {
   if (options.rewrite) std::ofstream(path) << log;
   const bool violated = lines->back().compare(0, 9, "VIOLATION") == 0;
   if (read_file(path) == log && !violated) return 0;
-  fmt::print("{}The log of {} is not what {} says; read it, then accept it with --rewrite.\n", log, options.scenario, path);
+  fmt::print("{}The log of {} is not what {} says; read it, then accept it with --rewrite.\n", log,
+             options.scenario, path);
   return 1;
 }
 
@@ -152,7 +163,9 @@ void work(const Options& options, Tally& tally) {
 int run_many(const Options& options) {
   Tally tally;
   const auto began = std::chrono::steady_clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(); };
+  const auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  };
   std::vector<std::thread> threads;
   for (unsigned job = 0; job < options.jobs; ++job) threads.emplace_back([&] { work(options, tally); });
   const bool terminal = isatty(STDERR_FILENO) != 0;
@@ -164,9 +177,10 @@ int run_many(const Options& options) {
   for (auto& thread : threads) thread.join();
   if (terminal) fmt::print(stderr, "\r\033[K");
   if (tally.violated != UINT64_MAX) show_violation(tally.violated, options);
-  fmt::print("{} seeds, {:.0f} per second, {} events, {} s of virtual time, {} takeovers, {} freezes: {}\n", tally.done.load(),
-             static_cast<double>(tally.done) / seconds(), tally.events.load(), tally.virtual_seconds.load(),
-             tally.takeovers.load(), tally.freezes.load(), tally.violated == UINT64_MAX ? "clean" : "violated");
+  fmt::print("{} seeds, {:.0f} per second, {} events, {} s of virtual time, {} takeovers, {} freezes: {}\n",
+             tally.done.load(), static_cast<double>(tally.done) / seconds(), tally.events.load(),
+             tally.virtual_seconds.load(), tally.takeovers.load(), tally.freezes.load(),
+             tally.violated == UINT64_MAX ? "clean" : "violated");
   return tally.violated == UINT64_MAX ? 0 : 1;
 }
 }  // namespace

@@ -4,10 +4,15 @@
 
 namespace hf::sim {
 
-Nemesis::Nemesis(World& world) : w_(world), guard_left_alone_until_(static_cast<std::size_t>(world.params.hosts)) {}
+Nemesis::Nemesis(World& world)
+    : w_(world), guard_left_alone_until_(static_cast<std::size_t>(world.params.hosts)) {}
 
-int Nemesis::any_host() { return static_cast<int>(w_.rng.below(static_cast<std::uint64_t>(w_.params.hosts))); }
-int Nemesis::any_disk() { return static_cast<int>(w_.rng.below(static_cast<std::uint64_t>(w_.disks.count()))); }
+int Nemesis::any_host() {
+  return static_cast<int>(w_.rng.below(static_cast<std::uint64_t>(w_.params.hosts)));
+}
+int Nemesis::any_disk() {
+  return static_cast<int>(w_.rng.below(static_cast<std::uint64_t>(w_.disks.count())));
+}
 
 void Nemesis::until(Duration length, Deed undo) {
   const std::size_t place = undo_.size();
@@ -74,6 +79,11 @@ void Nemesis::slot_error(int host, int disk, Duration length) {
   until(length, [this, host, disk] { w_.disks.fail(host, disk, -1); });
 }
 
+void Nemesis::stall_for_all(int disk, Duration length) {
+  for (int each = 0; each < w_.params.hosts; ++each)
+    slot_stall(each, disk, w_.between(length / 2, 3 * length / 2));
+}
+
 void Nemesis::contact_loss(int host, Duration length) {
   ++w_.host(host).store_cut;
   until(length, [this, host] { --w_.host(host).store_cut; });
@@ -100,6 +110,14 @@ void Nemesis::contact_swap(int host, Duration length) {
   });
   w_.queue.after(slots_first ? turn : 0ns, [=, this, g = generation_] {
     if (g == generation_) store();
+  });
+  if (!slots_first || w_.rng.chance(50)) return;
+  // As the host's slots come back, the others lose theirs: what they saw of it last is that it stood still.
+  w_.queue.after(std::max<Duration>(length - w_.between(0ms, 1s), 0ns), [=, this, g = generation_] {
+    if (g != generation_) return;
+    for (int other = 0; other < w_.params.hosts; ++other) {
+      for (int disk = 0; disk < w_.params.slots && other != host; ++disk) slot_stall(other, disk, 2 * length);
+    }
   });
 }
 
@@ -130,8 +148,9 @@ void Nemesis::vm_ends(bool shutdown) {
   std::advance(process, static_cast<long>(w_.rng.below(host.processes().size())));
   if (shutdown && !process->second.runs) return;
   const VmId vm = process->first;
-  w_.host(host.index()).end_process(vm, shutdown ? ha::ExitKind::guest_shutdown : ha::ExitKind::qemu_crash,
-                                    shutdown ? "" : "segmentation fault");
+  w_.host(host.index())
+      .end_process(vm, shutdown ? ha::ExitKind::guest_shutdown : ha::ExitKind::qemu_crash,
+                   shutdown ? "" : "segmentation fault");
 }
 
 void Nemesis::strike(Fault fault, int which, Duration length) {
@@ -150,7 +169,8 @@ void Nemesis::strike(Fault fault, int which, Duration length) {
       return until(length, [&host] { host.power_on(); });
     case Fault::host_hang:
       if (w_.queue.now() < guard_left_alone_until_.at(static_cast<std::size_t>(index))) return;
-      guard_left_alone_until_.at(static_cast<std::size_t>(index)) = w_.queue.now() + length + 2 * w_.params.timing.freeze_after;
+      guard_left_alone_until_.at(static_cast<std::size_t>(index)) =
+          w_.queue.now() + length + 2 * w_.params.timing.freeze_after;
       host.hang();
       return until(length, [&host] { host.wake(); });
     case Fault::daemon_crash:
@@ -159,36 +179,47 @@ void Nemesis::strike(Fault fault, int which, Duration length) {
     case Fault::daemon_pause:
       host.daemon.set_paused(true);
       return until(length, [&host] { host.daemon.set_paused(false); });
-    case Fault::guard_crash: return disturb_guard(index, true);
-    case Fault::guard_pause: return disturb_guard(index, false);
+    case Fault::guard_crash:
+      return disturb_guard(index, true);
+    case Fault::guard_pause:
+      return disturb_guard(index, false);
     case Fault::link_cut:
       link_cut(index, other, length);
       return link_cut(other, index, length);
-    case Fault::link_cut_one_way: return link_cut(index, other, length);
-    case Fault::partition: return partition(length);
+    case Fault::link_cut_one_way:
+      return link_cut(index, other, length);
+    case Fault::partition:
+      return partition(length);
     case Fault::store_cut:
       ++host.store_cut;
       return until(length, [&host] { --host.store_cut; });
     case Fault::store_minority:
       ++w_.service.minority;
       return until(length, [this] { --w_.service.minority; });
-    case Fault::store_leader_change: return w_.service.elect_again();
+    case Fault::store_leader_change:
+      return w_.service.elect_again();
     case Fault::slow_commits:
       ++w_.service.slow_commits;
       return until(length, [this] { --w_.service.slow_commits; });
     case Fault::watch_stall:
       ++host.watch_stalled;
       return until(length, [&host] { --host.watch_stalled; });
-    case Fault::slot_stall: return slot_stall(index, disk, length);
-    case Fault::slot_error: return slot_error(index, disk, length);
+    case Fault::slot_stall:
+      return slot_stall(index, disk, length);
+    case Fault::slot_error:
+      return slot_error(index, disk, length);
     case Fault::slot_stall_all:
-      for (int each = 0; each < w_.params.hosts; ++each) slot_stall(each, disk, w_.between(length / 2, 3 * length / 2));
+      return stall_for_all(disk, length);
+    case Fault::contact_loss:
+      return contact_loss(index, length);
+    case Fault::contact_swap:
+      return contact_swap(index, length);
+    case Fault::qemu_crash:
+      return vm_ends(false);
+    case Fault::guest_shutdown:
+      return vm_ends(true);
+    case Fault::count_:
       return;
-    case Fault::contact_loss: return contact_loss(index, length);
-    case Fault::contact_swap: return contact_swap(index, length);
-    case Fault::qemu_crash: return vm_ends(false);
-    case Fault::guest_shutdown: return vm_ends(true);
-    case Fault::count_: return;
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// Nemesis: makes faults, at random (swarm) or by name (scenarios), and takes them back. Faults of the same kind may overlap; each
-// ends by itself. It keeps to the fault budget that core/ha/timing.hpp promises to survive (doc/simulator.md).
+// Nemesis: makes faults, at random (swarm) or by name (scenarios), and takes them back. Faults of the same
+// kind may overlap; each ends by itself. It keeps to the fault budget that core/ha/timing.hpp promises to
+// survive (doc/simulator.md).
 #include <string>
 
 #include "sim/params.hpp"
@@ -30,6 +31,7 @@ class Nemesis {
   void link_cut(int from, int to, Duration length);
   void partition(Duration length);
   void slot_stall(int host, int disk, Duration length);
+  void stall_for_all(int disk, Duration length);
   void slot_error(int host, int disk, Duration length);
   void disturb_guard(int host, bool crash);
   void vm_ends(bool shutdown);
@@ -37,7 +39,7 @@ class Nemesis {
   int any_disk();
 
   World& w_;
-  int generation_ = 0;  // of the healing: what was to be undone before it, was
+  int generation_ = 0;      // of the healing: what was to be undone before it, was
   std::vector<Deed> undo_;  // by fault under way; null: undone
   std::vector<Time> guard_left_alone_until_;
 };

@@ -9,7 +9,9 @@
 
 namespace hf::sim {
 namespace {
-Duration draw(Rng& rng, Duration low, Duration high) { return Duration(rng.between(low.count(), high.count())); }
+Duration draw(Rng& rng, Duration low, Duration high) {
+  return Duration(rng.between(low.count(), high.count()));
+}
 
 unsigned percent(Rng& rng, unsigned chance_of_any, int most) {
   return rng.chance(chance_of_any) ? static_cast<unsigned>(rng.between(1, most)) : 0;
@@ -18,26 +20,32 @@ unsigned percent(Rng& rng, unsigned chance_of_any, int most) {
 
 std::string_view name_of(Fault fault) {
   static constexpr std::array<std::string_view, static_cast<std::size_t>(Fault::count_)> kNames = {
-      "power-loss", "host-hang", "daemon-crash", "daemon-pause", "guard-crash", "guard-pause", "link-cut",
-      "link-cut-one-way", "partition", "store-cut", "store-minority", "store-leader-change", "slow-commits", "watch-stall",
-      "slot-stall", "slot-error", "slot-stall-all", "contact-loss", "contact-swap", "qemu-crash", "guest-shutdown"};
+      "power-loss",     "host-hang",    "daemon-crash",   "daemon-pause",
+      "guard-crash",    "guard-pause",  "link-cut",       "link-cut-one-way",
+      "partition",      "store-cut",    "store-minority", "store-leader-change",
+      "slow-commits",   "watch-stall",  "slot-stall",     "slot-error",
+      "slot-stall-all", "contact-loss", "contact-swap",   "qemu-crash",
+      "guest-shutdown"};
   return kNames.at(static_cast<std::size_t>(fault));
 }
 
 std::string Params::text() const {
   const auto ms = [](Duration d) { return d / std::chrono::milliseconds(1); };
   std::string line = fmt::format(
-      "{} hosts, {} VMs, {} slots, {} store, heartbeat {} ms; up to ms: net {}, store {}, disk {}, watch {}, launch {}; percent: "
-      "heartbeats lost {}, requests lost {}, replies lost {}, commits late {}, replies late {}; faults every {} ms for {} ms:",
-      hosts, vms, slots, store_external ? "external" : "inner", ms(timing.heartbeat), ms(net_max), ms(store_max), ms(disk_max),
-      ms(watch_max), ms(launch_max), heartbeat_loss, request_loss, reply_loss, late_commit, reply_delay, ms(fault_every),
-      ms(fault_length));
+      "{} hosts, {} VMs, {} slots, {} store, heartbeat {} ms; up to ms: net {}, store {}, disk {}, watch {}, "
+      "launch {}; percent: "
+      "heartbeats lost {}, requests lost {}, replies lost {}, commits late {}, replies late {}; faults every "
+      "{} ms for {} ms:",
+      hosts, vms, slots, store_external ? "external" : "inner", ms(timing.heartbeat), ms(net_max),
+      ms(store_max), ms(disk_max), ms(watch_max), ms(launch_max), heartbeat_loss, request_loss, reply_loss,
+      late_commit, reply_delay, ms(fault_every), ms(fault_length));
   for (const Fault fault : faults) line += fmt::format(" {}", name_of(fault));
   return line;
 }
 
 namespace {
-// Witnesses that come and go in turn, seen late, with nothing else to judge by: the races between a takeover and a return.
+// Witnesses that come and go in turn, seen late, with nothing else to judge by: the races between a
+// takeover and a return.
 void make_flapping(Params& p, Rng& rng) {
   p.timing = ha::Timing::from_heartbeat(rng.chance(70) ? 600ms : 1000ms);
   const Duration beat = p.timing.heartbeat;

@@ -1,6 +1,6 @@
 #pragma once
-// Params: what a run is made of, drawn from its seed (swarm testing: whole kinds of faults are absent from a run at random,
-// and every figure has a range). A scenario sets them itself.
+// Params: what a run is made of, drawn from its seed (swarm testing: whole kinds of faults are absent from
+// a run at random, and every figure has a range). A scenario sets them itself.
 #include <cstdint>
 #include <optional>
 #include <set>
@@ -13,9 +13,28 @@ namespace hf::sim {
 
 // doc/simulator.md says what each does.
 enum class Fault {
-  power_loss, host_hang, daemon_crash, daemon_pause, guard_crash, guard_pause, link_cut, link_cut_one_way, partition,
-  store_cut, store_minority, store_leader_change, slow_commits, watch_stall, slot_stall, slot_error, slot_stall_all,
-  contact_loss, contact_swap, qemu_crash, guest_shutdown, count_
+  power_loss,
+  host_hang,
+  daemon_crash,
+  daemon_pause,
+  guard_crash,
+  guard_pause,
+  link_cut,
+  link_cut_one_way,
+  partition,
+  store_cut,
+  store_minority,
+  store_leader_change,
+  slow_commits,
+  watch_stall,
+  slot_stall,
+  slot_error,
+  slot_stall_all,
+  contact_loss,
+  contact_swap,
+  qemu_crash,
+  guest_shutdown,
+  count_
 };
 std::string_view name_of(Fault fault);
 
@@ -24,22 +43,22 @@ struct Params {
   ha::Timing timing;
   int hosts = 3;
   int vms = 4;
-  int slots = 1;               // datastores that carry heartbeat slots
-  bool store_external = false; // else its members are on the first hosts
+  int slots = 1;                // datastores that carry heartbeat slots
+  bool store_external = false;  // else its members are on the first hosts
   int store_members = 3;
-  double drift = 0.0025;       // each clock's rate is within 1 +- drift
+  double drift = 0.0025;  // each clock's rate is within 1 +- drift
 
-  Duration net_max = 5ms;      // one way
-  Duration store_max = 20ms;   // one request or answer
-  Duration disk_max = 20ms;    // one slot or owner file
+  Duration net_max = 5ms;     // one way
+  Duration store_max = 20ms;  // one request or answer
+  Duration disk_max = 20ms;   // one slot or owner file
   Duration watch_max = 50ms;
-  unsigned heartbeat_loss = 0; // percent
+  unsigned heartbeat_loss = 0;                                 // percent
   unsigned request_loss = 0, reply_loss = 0, late_commit = 0;  // percent
-  unsigned reply_delay = 0;    // percent of answers that take up to the caller's patience
-  unsigned torn_slots = 0;     // percent
+  unsigned reply_delay = 0;  // percent of answers that take up to the caller's patience
+  unsigned torn_slots = 0;   // percent
 
   Duration launch_min = 100ms, launch_max = 1s;
-  unsigned launch_failure = 0; // percent
+  unsigned launch_failure = 0;  // percent
   std::uint64_t host_memory_mib = 8192;
 
   // What the guard may need in all stays within timing.guard_latency: wake + freeze + away + freeze.
@@ -47,13 +66,13 @@ struct Params {
 
   std::set<Fault> faults;
   std::optional<Fault> favourite;  // a third of all faults
-  int victim = -1;             // this host is hit by `aim` percent of what hits one host; -1: none is
+  int victim = -1;                 // this host is hit by `aim` percent of what hits one host; -1: none is
   unsigned aim = 50;
-  Duration fault_every = 3s;   // mean
-  Duration fault_length = 8s;  // mean
-  Duration command_every = 5s; // mean; 0: none
-  Duration storm = 40s;        // how long the nemesis is at work
-  bool whole_outage = false;   // one outage of everybody's contact and nothing else: nothing may be taken over
+  Duration fault_every = 3s;    // mean
+  Duration fault_length = 8s;   // mean
+  Duration command_every = 5s;  // mean; 0: none
+  Duration storm = 40s;         // how long the nemesis is at work
+  bool whole_outage = false;  // one outage of everybody's contact and nothing else: nothing may be taken over
 
   static Params from_seed(std::uint64_t seed);
   // One line, for the log.

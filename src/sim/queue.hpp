@@ -1,6 +1,6 @@
 #pragma once
-// EventQueue: the simulated world's only source of order. Virtual time, one thread; deeds of the same time run in the order
-// in which they were put in. Owned by World.
+// EventQueue: the simulated world's only source of order. Virtual time, one thread; deeds of the same time
+// run in the order in which they were put in. Owned by World.
 #include <cstdint>
 #include <functional>
 #include <vector>

@@ -6,7 +6,8 @@
 
 namespace hf::sim {
 namespace {
-constexpr Duration kSettleBound = 60s;      // healed: everything as wanted within this, and the launches, and the last back-off
+constexpr Duration kSettleBound =
+    60s;  // healed: everything as wanted within this, and the launches, and the last back-off
 constexpr Duration kLongestBackOff = 310s;  // of a VM whose starts have failed
 constexpr Duration kCalmFor = 8s;
 

@@ -14,9 +14,9 @@ namespace hf::sim {
 
 struct RunResult {
   std::optional<Violation> violation;
-  std::uint64_t hash = 0;    // of everything that happened
+  std::uint64_t hash = 0;  // of everything that happened
   std::uint64_t events = 0;
-  Time lasted{};             // virtual
+  Time lasted{};  // virtual
   Checker::Counts counts;
   std::vector<std::string> lines;  // if traced
 };

@@ -47,7 +47,8 @@ bool parse_number(const std::string& text, Number& value) {
 // "12s", "12.5s"
 bool parse_time(const std::string& text, Time& time) {
   double seconds = 0;
-  if (text.size() < 2 || text.back() != 's' || !parse_number(text.substr(0, text.size() - 1), seconds)) return false;
+  if (text.size() < 2 || text.back() != 's' || !parse_number(text.substr(0, text.size() - 1), seconds))
+    return false;
   time = Duration(static_cast<std::int64_t>(seconds * 1e9));
   return true;
 }
@@ -70,7 +71,8 @@ bool parse_cluster_line(const Words& words, Cluster& cluster) {
     if (words.size() != 4) return false;
     vm.name = words[1];
     cluster.vms.push_back(vm);
-    return parse_number(words[2], cluster.vms.back().memory_mib) && parse_priority(words[3], cluster.vms.back().priority);
+    return parse_number(words[2], cluster.vms.back().memory_mib) &&
+           parse_priority(words[3], cluster.vms.back().priority);
   }
   if (words.size() != 2) return false;
   if (words[0] == "hosts") return parse_number(words[1], p.hosts) && p.hosts > 0;
@@ -84,7 +86,8 @@ bool parse_cluster_line(const Words& words, Cluster& cluster) {
 }
 
 Error wrong(const std::string& file, int line, const std::string& text) {
-  return Error{Code::invalid, fmt::format("{}:{}: \"{}\" is not understood; see doc/simulator.md.", file, line, text)};
+  return Error{Code::invalid,
+               fmt::format("{}:{}: \"{}\" is not understood; see doc/simulator.md.", file, line, text)};
 }
 
 Result<Cluster> parse_cluster(const std::string& text) {
@@ -142,9 +145,12 @@ class Director {
   }
 
   static bool toggled(const std::string& verb, const std::string& more, const std::string& less, int& count) {
-    if (verb == more) ++count;
-    else if (verb == less) --count;
-    else return false;
+    if (verb == more)
+      ++count;
+    else if (verb == less)
+      --count;
+    else
+      return false;
     return true;
   }
 
@@ -167,7 +173,8 @@ class Director {
   }
 
   bool contact(int index, const std::string& verb) {
-    return toggled(verb, "cut", "back", w_.host(index).store_cut) && slots(index, verb) && network(index, verb);
+    return toggled(verb, "cut", "back", w_.host(index).store_cut) && slots(index, verb) &&
+           network(index, verb);
   }
 
   bool vm(const VmId& vm, const std::string& verb) {
@@ -224,7 +231,8 @@ std::string joined(const Words& words) {
 
 }  // namespace
 
-Result<std::vector<std::string>> run_scenario(const std::string& cluster_text, const std::string& commands_text) {
+Result<std::vector<std::string>> run_scenario(const std::string& cluster_text,
+                                              const std::string& commands_text) {
   TRY_ASSIGN(const auto cluster, parse_cluster(cluster_text));
   TRY_ASSIGN(const auto commands, parse_commands(commands_text));
   World w(cluster.params, ha::KeptBug::none, true);
@@ -238,7 +246,8 @@ Result<std::vector<std::string>> run_scenario(const std::string& cluster_text, c
     if (w.checker.violation() || command.words == Words{"end"}) break;
     w.trace([&] { return ">>> " + joined(command.words); });
     if (!director.carry_out(command.words)) {
-      return Error{Code::invalid, fmt::format("commands: \"{}\" is not understood; see doc/simulator.md.", joined(command.words))};
+      return Error{Code::invalid, fmt::format("commands: \"{}\" is not understood; see doc/simulator.md.",
+                                              joined(command.words))};
     }
   }
   auto lines = w.lines();

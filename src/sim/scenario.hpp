@@ -1,6 +1,6 @@
 #pragma once
-// Scenario: a folder with README (what it shows), cluster, commands and expect: the cluster's whole log, with virtual times. The
-// words of `cluster` and `commands` are in doc/simulator.md.
+// Scenario: a folder with README (what it shows), cluster, commands and expect: the cluster's whole log,
+// with virtual times. The words of `cluster` and `commands` are in doc/simulator.md.
 #include <string>
 #include <vector>
 

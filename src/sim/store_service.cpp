@@ -32,13 +32,16 @@ int StoreService::members_connected(int member) const {
 void StoreService::look() {
   w_.queue.after(kLook, [this] { look(); });
   if (w_.params.store_external) {
-    if (minority > 0) available_ = false;
-    else if (!available_ && !electing_) elect_again();
+    if (minority > 0)
+      available_ = false;
+    else if (!available_ && !electing_)
+      elect_again();
     return;
   }
   const int members = std::min(w_.params.store_members, w_.params.hosts);
   const int quorum = members / 2 + 1;
-  const bool leads = available_ && minority == 0 && member_up(leader_) && members_connected(leader_) >= quorum;
+  const bool leads =
+      available_ && minority == 0 && member_up(leader_) && members_connected(leader_) >= quorum;
   if (leads || electing_) return;
   available_ = false;
   for (int member = 0; member < members && minority == 0; ++member) {
@@ -68,8 +71,9 @@ void StoreService::elect_again() {
 void StoreService::become_available(int leader) {
   available_ = true;
   leader_ = leader;
-  lease_rate_ = w_.params.store_external ? 1.0 + w_.params.drift * static_cast<double>(w_.rng.between(-100, 100)) / 100.0
-                                         : w_.host(leader).clock_rate();
+  lease_rate_ = w_.params.store_external
+                    ? 1.0 + w_.params.drift * static_cast<double>(w_.rng.between(-100, 100)) / 100.0
+                    : w_.host(leader).clock_rate();
   w_.store.renew_all(w_.queue.now());
   w_.trace([&] { return fmt::format("store: led by member {}", leader); });
 }

@@ -1,6 +1,7 @@
 #pragma once
-// StoreService: the way of a simulated host to the store and back: members and their leader, requests that get lost before or
-// after the deed, deeds that happen after the caller has given up, watches that lag, break and come back. Owned by World.
+// StoreService: the way of a simulated host to the store and back: members and their leader, requests that
+// get lost before or after the deed, deeds that happen after the caller has given up, watches that lag,
+// break and come back. Owned by World.
 #include <functional>
 #include <memory>
 
@@ -18,9 +19,11 @@ class StoreService {
   explicit StoreService(World& world);
   void start();
 
-  // A request of a host's daemon. `deed` runs at the store, at most once; `answer` at the caller, exactly once, unless the
-  // daemon's life ends before. A deed's own outcome is given on; Outcome::unknown covers a lost answer.
-  void request(int host, bool writes, std::function<ha::Outcome()> deed, std::function<void(ha::Outcome)> answer);
+  // A request of a host's daemon. `deed` runs at the store, at most once; `answer` at the caller, exactly
+  // once, unless the daemon's life ends before. A deed's own outcome is given on; Outcome::unknown covers
+  // a lost answer.
+  void request(int host, bool writes, std::function<ha::Outcome()> deed,
+               std::function<void(ha::Outcome)> answer);
   // Of a user at a healthy client. False: the store cannot be reached or refuses.
   bool commit_now(const ha::TypedTxn& txn);
   // safety: the only way to the records; every commit passes the checker.

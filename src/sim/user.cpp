@@ -26,11 +26,13 @@ void User::create(const std::string& id, std::uint64_t memory_mib, vm::RestartPr
 }
 
 void User::create_some(int count) {
-  constexpr std::array<vm::RestartPriority, 4> kPriorities = {vm::RestartPriority::high, vm::RestartPriority::medium,
-                                                              vm::RestartPriority::low, vm::RestartPriority::disabled};
+  constexpr std::array<vm::RestartPriority, 4> kPriorities = {
+      vm::RestartPriority::high, vm::RestartPriority::medium, vm::RestartPriority::low,
+      vm::RestartPriority::disabled};
   for (int n = 1; n <= count; ++n) {
     const auto which = w_.rng.chance(10) ? 3 : w_.rng.below(3);
-    create(fmt::format("vm-{}", n), static_cast<std::uint64_t>(w_.rng.between(128, 1024)), kPriorities.at(which));
+    create(fmt::format("vm-{}", n), static_cast<std::uint64_t>(w_.rng.between(128, 1024)),
+           kPriorities.at(which));
     if (w_.rng.chance(90)) command(VmId(fmt::format("vm-{}", n)), TaskKind::vm_start);
   }
 }
@@ -40,7 +42,9 @@ bool User::command(const VmId& id, TaskKind kind) {
   if (entry == nullptr) return false;
   auto vm = std::get<record::VmRecord>(entry->value);
   if (!vm.active_task.empty()) {
-    w_.trace([&] { return fmt::format("user: {} {}: refused, another command is under way", name_of(kind), id.text); });
+    w_.trace([&] {
+      return fmt::format("user: {} {}: refused, another command is under way", name_of(kind), id.text);
+    });
     return false;
   }
   const bool running = vm.desired == Desired::running;
@@ -83,8 +87,10 @@ void User::next() {
     constexpr std::array<TaskKind, 6> kKinds = {TaskKind::vm_start, TaskKind::vm_start, TaskKind::vm_start,
                                                 TaskKind::vm_stop,  TaskKind::vm_kill,  TaskKind::vm_reset};
     const VmId& vm = vms_.at(w_.rng.below(vms_.size()));
-    if (w_.rng.chance(10)) edit(vm, w_.rng.chance(50));
-    else command(vm, kKinds.at(w_.rng.below(kKinds.size())));
+    if (w_.rng.chance(10))
+      edit(vm, w_.rng.chance(50));
+    else
+      command(vm, kKinds.at(w_.rng.below(kKinds.size())));
     next();
   });
 }

@@ -1,6 +1,6 @@
 #pragma once
-// User: creates VMs and gives commands, through the records, as the API does (core/record/records.hpp): `active_task` is the lock
-// against two commands at once. Owned by a run.
+// User: creates VMs and gives commands, through the records, as the API does (core/record/records.hpp):
+// `active_task` is the lock against two commands at once. Owned by a run.
 #include <string>
 
 #include "core/record/records.hpp"

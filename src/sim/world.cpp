@@ -10,8 +10,10 @@ Disks::Disks(World& world)
 void Disks::access(int host, int disk, std::function<void(bool ok)> done) {
   w_.queue.after(w_.between(0ms, w_.params.disk_max), [this, host, disk, done = std::move(done)]() mutable {
     Access& access = at(host, disk);
-    if (access.stalled > 0) access.waiting.push_back(std::move(done));
-    else done(access.failing == 0);
+    if (access.stalled > 0)
+      access.waiting.push_back(std::move(done));
+    else
+      done(access.failing == 0);
   });
 }
 
@@ -45,7 +47,7 @@ World::World(Params p, ha::KeptBug kept_bug, bool tracing)
       disks(*this),
       service(*this),
       tracing_(tracing) {
-  faulty = {params.heartbeat_loss, params.request_loss, params.reply_loss, params.late_commit,
+  faulty = {params.heartbeat_loss, params.request_loss, params.reply_loss,    params.late_commit,
             params.reply_delay,    params.torn_slots,   params.launch_failure};
   for (int index = 0; index < params.hosts; ++index) hosts_.push_back(std::make_unique<Host>(*this, index));
 }
@@ -58,7 +60,8 @@ void World::start() {
     datastore.name = datastore.id.text;
     txn.writes.push_back({record::key::kDatastores + datastore.name, datastore, 0});
   }
-  for (const auto& host : hosts_) txn.writes.push_back({record::key::kHosts + host->id().text, host->record(), 0});
+  for (const auto& host : hosts_)
+    txn.writes.push_back({record::key::kHosts + host->id().text, host->record(), 0});
   store.commit(txn);
   for (const auto& host : hosts_) host->power_on();
   service.start();

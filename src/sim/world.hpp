@@ -1,6 +1,7 @@
 #pragma once
-// World: everything there is in a simulated cluster, in one process, from one seed: hosts, store, network, datastores, users and
-// the nemesis, in virtual time. One thread. The same seed gives the same run, to the last event (hash()).
+// World: everything there is in a simulated cluster, in one process, from one seed: hosts, store, network,
+// datastores, users and the nemesis, in virtual time. One thread. The same seed gives the same run, to the
+// last event (hash()).
 #include <fmt/format.h>
 
 #include <cstdint>
@@ -37,8 +38,8 @@ class Disks {
  public:
   explicit Disks(World& world);
   int count() const { return count_; }
-  // One read or write of `host`; `done` runs when it has taken effect or failed (false). While stalled it waits, and takes
-  // effect, perhaps, when the stall ends, whoever has given up on it by then.
+  // One read or write of `host`; `done` runs when it has taken effect or failed (false). While stalled it
+  // waits, and takes effect, perhaps, when the stall ends, whoever has given up on it by then.
   void access(int host, int disk, std::function<void(bool ok)> done);
   void stall(int host, int disk, int by);
   void fail(int host, int disk, int by) { at(host, disk).failing += by; }
@@ -78,7 +79,9 @@ class World {
   int host_index(const HostId& id) const;
   void store_changed();
 
-  Duration between(Duration low, Duration high) { return Duration(rng.between(low.count(), std::max(low, high).count())); }
+  Duration between(Duration low, Duration high) {
+    return Duration(rng.between(low.count(), std::max(low, high).count()));
+  }
   std::uint64_t fresh_number() { return ++fresh_; }
 
   // A line of the cluster's log; `make` is called only if somebody wants it.
@@ -95,8 +98,8 @@ class World {
 
   // What goes wrong at random by itself, until the world is healed.
   struct Faulty {
-    unsigned heartbeat_loss = 0, request_loss = 0, reply_loss = 0, late_commit = 0, reply_delay = 0, torn_slots = 0,
-             launch_failure = 0;
+    unsigned heartbeat_loss = 0, request_loss = 0, reply_loss = 0, late_commit = 0, reply_delay = 0,
+             torn_slots = 0, launch_failure = 0;
   };
 
   const Params params;

@@ -26,9 +26,13 @@ bool WorldStore::accepts(const ha::TypedTxn& txn) const {
 }
 
 ha::Version WorldStore::commit(const ha::TypedTxn& txn) {
-  ++version_;
-  log_.push_back({version_, {}});
+  log_.push_back({version_ + 1, {}});
   for (const auto& write : txn.writes) put(write);
+  // What changes nothing has no version of its own.
+  if (log_.back().changes.empty())
+    log_.pop_back();
+  else
+    ++version_;
   return version_;
 }
 
@@ -39,10 +43,10 @@ void WorldStore::put(const ha::TypedTxn::Write& write) {
     if (found == entries_.end()) return;
     entries_.erase(found);
   } else {
-    entries_.insert_or_assign(write.key, Entry{write.value, version_, write.lease});
+    entries_.insert_or_assign(write.key, Entry{write.value, version_ + 1, write.lease});
     if (write.lease != 0) leases_.at(write.lease).keys.insert(write.key);
   }
-  log_.back().changes.push_back({write.key, version_, write.value});
+  log_.back().changes.push_back({write.key, version_ + 1, write.value});
 }
 
 void WorldStore::unbind(const std::string& key, ha::LeaseNumber lease) {
@@ -57,7 +61,7 @@ ha::LeaseNumber WorldStore::grant(Duration ttl, Time now) {
 
 bool WorldStore::keep_alive(ha::LeaseNumber lease, Time now) {
   auto found = leases_.find(lease);
-  if (found == leases_.end()) return false;
+  if (found == leases_.end() || found->second.deadline <= now) return false;
   found->second.deadline = now + found->second.ttl;
   return true;
 }

@@ -1,7 +1,7 @@
 #pragma once
-// WorldStore: the store of a simulated world, on typed records: the state machine only. Same contract as port/store.hpp
-// (linearizable, versions, leases that never end early); no JSON, for speed. Owned by World; StoreService (store_service.hpp)
-// decides who reaches it, when, and what is lost on the way.
+// WorldStore: the store of a simulated world, on typed records: the state machine only. Same contract as
+// port/store.hpp (linearizable, versions, leases that never end early); no JSON, for speed. Owned by World;
+// StoreService (store_service.hpp) decides who reaches it, when, and what is lost on the way.
 #include <map>
 #include <set>
 #include <string>

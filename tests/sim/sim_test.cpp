@@ -1,5 +1,5 @@
-// Goal: the simulator itself can be relied on: the same seed is the same run, runs do something, scenarios refuse nonsense, and
-// every kept bug has its negative test.
+// Goal: the simulator itself can be relied on: the same seed is the same run, runs do something, scenarios
+// refuse nonsense, and every kept bug has its negative test.
 #include <gtest/gtest.h>
 
 #include "sim/run.hpp"
@@ -10,7 +10,8 @@ namespace {
 
 TEST(Simulator, same_seed_is_the_same_run_to_the_last_event) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-    const auto once = run_seed(seed, ha::KeptBug::none, false), twice = run_seed(seed, ha::KeptBug::none, false);
+    const auto once = run_seed(seed, ha::KeptBug::none, false),
+               twice = run_seed(seed, ha::KeptBug::none, false);
     EXPECT_EQ(once.hash, twice.hash) << seed;
     EXPECT_EQ(once.events, twice.events) << seed;
   }
@@ -18,7 +19,8 @@ TEST(Simulator, same_seed_is_the_same_run_to_the_last_event) {
 
 TEST(Simulator, log_does_not_change_the_run) {
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
-    const auto silent = run_seed(seed, ha::KeptBug::none, false), logged = run_seed(seed, ha::KeptBug::none, true);
+    const auto silent = run_seed(seed, ha::KeptBug::none, false),
+               logged = run_seed(seed, ha::KeptBug::none, true);
     EXPECT_EQ(silent.hash, logged.hash) << seed;
     EXPECT_FALSE(logged.lines.empty());
   }

@@ -46,7 +46,7 @@ void HostCore::take(const Event& event, Instant now, Actions& out) {
   std::visit(
       overloaded{
           [&](const event::Tick&) {
-            session_.tick(now, out);
+            session_.tick(view_, now, out);
             leader_.tick(leader_context(now), out);
           },
           [&](const event::StoreReset& e) { view_.reset(e.all, e.as_of); },
@@ -63,7 +63,7 @@ void HostCore::take(const Event& event, Instant now, Actions& out) {
             if (e.ok) view_.apply_read(e.state, e.as_of);
             agent_.on(e, agent_context(now), out);
           },
-          [&](const event::LeaseGranted& e) { session_.on(e, now, out); },
+          [&](const event::LeaseGranted& e) { session_.on(e, view_, now, out); },
           [&](const event::LeaseKept& e) { session_.on(e, now, out); },
           [&](const event::SlotRead& e) { observer_.on(e); },
           [&](const event::HeartbeatHeard& e) { observer_.on(e, now); },

@@ -215,5 +215,24 @@ TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
   EXPECT_EQ(view.owner(VmId("vm-1")), nullptr);
 }
 
+// A publication of an earlier life that lands late would bind sessions/<host> to a lease that nobody keeps: the key would vanish,
+// and the host be proven dead, while it renews. Seen by the simulator.
+TEST(SessionStory, publication_insists_on_the_incarnation_it_replaces) {
+  HostCore core(HostId("a"), Timing{}, 1);
+  Instant now = Instant{} + 1000s;
+  EXPECT_EQ(find<action::Grant>(core.step(event::Tick{}, now)), nullptr);  // the view is not synced yet
+  core.step(event::StoreReset{{{"incarnations/a", 7, record::SessionRecord{SessionId("old")}}}, 9}, now);
+  auto actions = core.step(event::Tick{}, now);
+  ASSERT_NE(find<action::Grant>(actions), nullptr);
+  actions = core.step(event::LeaseGranted{find<action::Grant>(actions)->op, true, 5, now}, now);
+  const auto* publish = find<action::Commit>(actions);
+  ASSERT_NE(publish, nullptr);
+  EXPECT_EQ(publish->txn.conditions, (std::vector<TypedTxn::Condition>{{"incarnations/a", 7}}));
+  // Refused: another landed first. It is read, for the next attempt.
+  actions = core.step(event::TxnDone{publish->op, Outcome::refused, 0}, now);
+  EXPECT_NE(find<action::Read>(actions), nullptr);
+  EXPECT_FALSE(core.session().active());
+}
+
 }  // namespace
 }  // namespace hf::ha

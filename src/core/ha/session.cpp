@@ -22,8 +22,8 @@ void Session::become_active(Version version, Actions& out) {
   out.emplace_back(action::Renewed{grant_began_, id_});
 }
 
-void Session::tick(Instant now, Actions& out) {
-  if (op_ != 0 || now < next_at_) return;
+void Session::tick(const View& view, Instant now, Actions& out) {
+  if (op_ != 0 || now < next_at_ || !view.synced) return;
   if (state_ == State::absent) {
     state_ = State::granting;
     op_ = make_op_();
@@ -35,7 +35,7 @@ void Session::tick(Instant now, Actions& out) {
   }
 }
 
-bool Session::on(const event::LeaseGranted& granted, Instant now, Actions& out) {
+bool Session::on(const event::LeaseGranted& granted, const View& view, Instant now, Actions& out) {
   if (granted.op != op_ || state_ != State::granting) return false;
   if (!granted.ok) {
     become_absent(now);
@@ -47,6 +47,11 @@ bool Session::on(const event::LeaseGranted& granted, Instant now, Actions& out) 
   state_ = State::publishing;
   op_ = make_op_();
   TypedTxn txn;
+  // safety: an earlier publication that got stuck on its way must not land after this one: it would bind sessions/<host> to a
+  // lease that nobody keeps, and the key would vanish while this session goes on renewing.
+  auto replaced = view.incarnations.find(self_);
+  txn.conditions.push_back({record::key::kIncarnations + self_.text,
+                            replaced == view.incarnations.end() ? 0 : replaced->second.version});
   txn.writes.push_back({record::key::kSessions + self_.text, record::SessionRecord{id_}, lease_});
   // safety: a takeover insists on this key being unchanged, so a session that came and went in between is noticed.
   txn.writes.push_back({record::key::kIncarnations + self_.text, record::SessionRecord{id_}, 0});
@@ -57,8 +62,13 @@ bool Session::on(const event::LeaseGranted& granted, Instant now, Actions& out) 
 bool Session::on(const event::TxnDone& done, Instant now, Actions& out) {
   if (done.op != op_ || state_ != State::publishing) return false;
   // Unknown: perhaps published. Starting over is right either way: the next session overwrites it.
-  if (done.outcome == Outcome::done) become_active(done.version, out);
-  else become_absent(now);
+  if (done.outcome == Outcome::done) {
+    become_active(done.version, out);
+    return true;
+  }
+  become_absent(now);
+  // What stands there now is what the next attempt replaces; the watch may be late.
+  out.emplace_back(action::Read{make_op_(), record::key::kIncarnations + self_.text});
   return true;
 }
 

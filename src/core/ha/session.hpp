@@ -20,9 +20,10 @@ class Session {
   Session(HostId self, Timing timing, std::function<OpId()> make_op, std::function<SessionId()> make_id,
           KeptBug bug = KeptBug::none);
 
-  void tick(Instant now, Actions& out);
+  // Nothing begins before the view is synced: publishing names the host's incarnation that it replaces.
+  void tick(const View& view, Instant now, Actions& out);
   // Each returns true if the event was this session's.
-  bool on(const event::LeaseGranted& granted, Instant now, Actions& out);
+  bool on(const event::LeaseGranted& granted, const View& view, Instant now, Actions& out);
   bool on(const event::TxnDone& done, Instant now, Actions& out);
   bool on(const event::LeaseKept& kept, Instant now, Actions& out);
 

@@ -49,7 +49,7 @@ const Names<VmState> kVmStateNames = {
 const Names<TaskKind> kTaskKindNames = {
     {TaskKind::vm_create, "vm.create"}, {TaskKind::vm_start, "vm.start"}, {TaskKind::vm_stop, "vm.stop"},
     {TaskKind::vm_kill, "vm.kill"},     {TaskKind::vm_reset, "vm.reset"}, {TaskKind::vm_delete, "vm.delete"},
-    {TaskKind::vm_import, "vm.import"}};
+    {TaskKind::vm_import, "vm.import"}, {TaskKind::vm_resize, "vm.resize"}};
 const Names<TaskState> kTaskStateNames = {{TaskState::queued, "queued"},
                                           {TaskState::running, "running"},
                                           {TaskState::succeeded, "succeeded"},
@@ -113,7 +113,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmStatus, state, host, epoch, message, attempts, failed_hosts, since,
                                                 accelerator, memory_tracker)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress, error_code,
-                                                message, created, finished, timeout_seconds, requested_by)
+                                                message, created, finished, disk, size_bytes, timeout_seconds, requested_by)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EventRecord, id, time, severity, kind, host, vm, subject, text)
 
 void to_json(json& j, const OwnerRecord& owner) {

@@ -146,7 +146,7 @@ struct VmStatus {
   bool operator==(const VmStatus&) const = default;
 };
 
-enum class TaskKind { vm_create, vm_start, vm_stop, vm_kill, vm_reset, vm_delete, vm_import };
+enum class TaskKind { vm_create, vm_start, vm_stop, vm_kill, vm_reset, vm_delete, vm_import, vm_resize };
 enum class TaskState { queued, running, succeeded, failed };
 
 struct TaskRecord {
@@ -160,6 +160,8 @@ struct TaskRecord {
   std::string error_code;  // CodeInfo::name
   std::string message;
   WallMs created = 0, finished = 0;
+  std::string disk;              // vm_resize
+  std::uint64_t size_bytes = 0;  // vm_resize: the disk's new size
   int timeout_seconds = 0;  // vm_stop: graceful for this long, then forced; 0: the spec's
   std::string requested_by;
   bool operator==(const TaskRecord&) const = default;

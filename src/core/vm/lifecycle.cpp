@@ -124,7 +124,9 @@ bool has_owner(const OwnerRecord* owner) {
 Status check_task(Command command, const record::VmRecord& vm, const record::TaskRecord* active) {
   if (vm.active_task.empty()) return {};
   const bool is_known = active != nullptr && active->id == vm.active_task;
-  if (command == Command::kill && is_known && active->kind == TaskKind::vm_stop) return {};
+  const bool ends_with_it = is_known && (active->kind == TaskKind::vm_start || active->kind == TaskKind::vm_stop ||
+                                         active->kind == TaskKind::vm_reset);
+  if (command == Command::kill && ends_with_it) return {};
   const std::string kind = is_known ? std::string(record::name_of(active->kind)) : "another command";
   return Error{Code::conflict,
                fmt::format("VM {} is busy: {} (task {}) is under way. Try again when it has ended.",

@@ -109,7 +109,7 @@ TEST(LifeCycle, owner_counts_for_more_than_the_status) {
   EXPECT_TRUE(check(Command::remove, web(Desired::stopped), nullptr, &released).ok());
 }
 
-TEST(LifeCycle, one_command_at_a_time_but_kill_overrides_stop) {
+TEST(LifeCycle, one_command_at_a_time_but_kill_overrides_start_stop_and_reset) {
   VmRecord vm = web(Desired::stopped);
   vm.active_task = TaskId("task-7");
   const VmStatus status = in(VmState::stopping);
@@ -127,7 +127,11 @@ TEST(LifeCycle, one_command_at_a_time_but_kill_overrides_stop) {
               "VM web is busy: vm.stop (task task-7) is under way. Try again when it has ended.");
   }
   EXPECT_EQ(check(Command::kill, vm, &status, nullptr).code(), Code::conflict);
-  task.kind = TaskKind::vm_start;
+  for (TaskKind kind : {TaskKind::vm_start, TaskKind::vm_reset}) {
+    task.kind = kind;
+    EXPECT_TRUE(check(Command::kill, vm, &status, nullptr, &task).ok());
+  }
+  task.kind = TaskKind::vm_delete;
   EXPECT_EQ(check(Command::kill, vm, &status, nullptr, &task).code(), Code::conflict);
 }
 

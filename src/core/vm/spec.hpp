@@ -88,6 +88,9 @@ struct VmSpec {
   bool is_protected() const { return ha.priority != RestartPriority::disabled; }
 };
 
+// "512 MiB", "10 GiB", "1 TiB" as MiB: how people write sizes, in the spec file and elsewhere.
+Result<std::uint64_t> parse_mib(const std::string& text);
+
 // JSON of the store and of the REST API; from_json checks everything that the TOML parser does, and names the
 // JSON path of each mistake ("disks[0].name: ..."). Keys it does not know are refused, unless a later
 // `version` says they may be there.

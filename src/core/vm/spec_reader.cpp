@@ -345,4 +345,11 @@ SpecReading read_spec(const json& tree, Dialect dialect) {
   return reading;
 }
 
+Result<std::uint64_t> parse_mib(const std::string& text) {
+  std::uint64_t mib = 0;
+  const std::string problem = read_size(text, mib);
+  if (!problem.empty()) return Error{Code::invalid, problem};
+  return mib;
+}
+
 }  // namespace hf::vm
