@@ -280,7 +280,8 @@ Status Operations::finish_task(const TaskId& task, const Status& outcome) {
     if (!gone) {
       vm.record.active_task = {};
       const bool resized = outcome.ok() && ended.kind == TaskKind::vm_resize;
-      if (auto* disk = disk_named(vm.record.spec, ended.disk); resized && disk != nullptr) disk->size_bytes = ended.size_bytes;
+      if (auto* disk = disk_named(vm.record.spec, ended.disk); resized && disk != nullptr)
+        disk->size_bytes = ended.size_bytes;
       txn.writes.push_back(put(vm.key, record::encode(vm.record)));
       return txn;
     }

@@ -11,7 +11,8 @@ using record::VmState;
 using Phase = OwnerRecord::Phase;
 namespace key = record::key;
 
-// After the n-th failed start the next is tried this much later; it never gives up (vSphere: 0, 2, 6, 14, 30 min, then never).
+// After the n-th failed start the next is tried this much later; it never gives up (vSphere: 0, 2, 6, 14, 30 min,
+// then never).
 constexpr std::array<Duration, 5> kRetryAfter = {0s, 10s, 30s, 120s, 300s};
 constexpr Duration kSwapPatience = 5s;
 
