@@ -6,7 +6,8 @@ target_compile_options(hf_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wconversion -Wnon-virtual-dtor -Woverloaded-virtual>
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:Clang>>:-Wunused-result -Wthread-safety>)
 if(HF_SANITIZE)
-  target_compile_options(hf_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(hf_flags INTERFACE
+    -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(hf_flags INTERFACE -fsanitize=address,undefined)
 endif()
 if(HF_FUZZ)

@@ -96,7 +96,7 @@ struct Client::Inner {
 
   Result<Response> once(const Request& request) {
     TRY_ASSIGN(const auto client, connect(address(), options));
-    (void)tls::take_alert();  // of an earlier connection
+    (void)tls::take_alert();  // an older connection's  // of an earlier connection
     const auto result = client->send(http_of(request));
     if (!result) return failure(*client, result.error(), address());
     return Response{result->status, result->get_header_value("Content-Type"), result->body, nullptr};
@@ -168,7 +168,7 @@ Status Client::Inner::stream_once(const Request& request, const std::function<bo
     const std::scoped_lock lock(mutex);
     streaming = one;
   };
-  (void)tls::take_alert();
+  (void)tls::take_alert();  // an older connection's
   set_streaming(client.get());
   const auto result = client->send(http);
   set_streaming(nullptr);

@@ -204,7 +204,8 @@ Result<Response> Handler::Inner::command(const std::string_view id, const Call& 
   const std::string disk = id == "resize_vm" ? body.text("disk", true) : "";
   const auto mib = id == "resize_vm" ? body.number("size_mib", 1, INT64_MAX >> 20U) : 0;
   TRY(body.finish());
-  if (id == "resize_vm") return task_response(operations.resize_vm(vm, disk, static_cast<std::uint64_t>(mib) << 20U, call.by));
+  if (id == "resize_vm")
+    return task_response(operations.resize_vm(vm, disk, static_cast<std::uint64_t>(mib) << 20U, call.by));
   if (id == "start_vm") return task_response(operations.start_vm(vm, host, call.by));
   if (id == "stop_vm") return task_response(operations.stop_vm(vm, static_cast<int>(timeout), call.by));
   if (id == "kill_vm") return task_response(operations.kill_vm(vm, call.by));

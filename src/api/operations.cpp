@@ -7,7 +7,8 @@
 #include <optional>
 
 #include "base/log.hpp"
-#include "sys/pki/system.hpp"
+#include "sys/pki/random.hpp"
+#include "sys/process/clock.hpp"
 
 namespace hf::api {
 namespace key = record::key;
@@ -36,7 +37,7 @@ Error changed_meanwhile(const std::string& subject) {
 }  // namespace
 
 Operations::World Operations::real_world(HostId here) {
-  return {std::move(here), pki::wall_now, [] { return pki::random_hex(8); }};
+  return {std::move(here), sys::wall_ms, [] { return pki::random_hex(8); }};
 }
 
 Result<Operations::Target> Operations::load(const std::string& name) {
@@ -279,7 +280,8 @@ Status Operations::finish_task(const TaskId& task, const Status& outcome) {
     if (!gone) {
       vm.record.active_task = {};
       const bool resized = outcome.ok() && ended.kind == TaskKind::vm_resize;
-      if (auto* disk = disk_named(vm.record.spec, ended.disk); resized && disk != nullptr) disk->size_bytes = ended.size_bytes;
+      if (auto* disk = disk_named(vm.record.spec, ended.disk); resized && disk != nullptr)
+        disk->size_bytes = ended.size_bytes;
       txn.writes.push_back(put(vm.key, record::encode(vm.record)));
       return txn;
     }

@@ -5,6 +5,7 @@
 
 #include "api/operations.hpp"
 #include "api/testing_store.hpp"
+#include "base/ensure.hpp"
 
 namespace hf::api {
 
@@ -72,14 +73,18 @@ struct TestingCluster {
     status.since = 1700000000000;
     store.put(record::key::kStatus + view->vm.id.text, record::encode(status));
   }
+  // Does what the hosts would.
+  void finish(const Result<record::TaskRecord>& task) {
+    ENSURE(task.ok() && operations.finish_task(task->id, {}).ok(), "a command of the test's own is carried out");
+  }
   // Made, started and running.
   void run_vm(const std::string& name, const std::string& host, std::uint64_t memory_mib) {
-    (void)operations.finish_task(operations.create_vm(spec(name, memory_mib), "", {"tester", {}})->id, {});
-    (void)operations.finish_task(operations.start_vm(name, host, {"tester", {}})->id, {});
+    finish(operations.create_vm(spec(name, memory_mib), "", {"tester", {}}));
+    finish(operations.start_vm(name, host, {"tester", {}}));
     set_owner(name, host, record::OwnerRecord::Phase::claimed);
   }
   void stop_vm(const std::string& name) {
-    (void)operations.finish_task(operations.stop_vm(name, 0, {"tester", {}})->id, {});
+    finish(operations.stop_vm(name, 0, {"tester", {}}));
     set_owner(name, "host1", record::OwnerRecord::Phase::released);
   }
 };

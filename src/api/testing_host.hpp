@@ -26,10 +26,10 @@ class EchoServices : public HostServices {
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
       return from_errno("socketpair", errno);
     echoes_.emplace_back([fd = pair[1]] {
-      (void)::send(fd, "hello\n", 6, MSG_NOSIGNAL);
+      (void)::send(fd, "hello\n", 6, MSG_NOSIGNAL);  // the test sees what came
       char buffer[256];
       for (ssize_t n = ::read(fd, buffer, sizeof buffer); n > 0; n = ::read(fd, buffer, sizeof buffer)) {
-        (void)::send(fd, buffer, static_cast<std::size_t>(n), MSG_NOSIGNAL);
+        (void)::send(fd, buffer, static_cast<std::size_t>(n), MSG_NOSIGNAL);  // as above
       }
       ::close(fd);
     });

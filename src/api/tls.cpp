@@ -1,6 +1,5 @@
 #include "api/tls.hpp"
 
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -8,31 +7,15 @@
 #include <memory>
 
 #include "api/server.hpp"
+#include "sys/pki/openssl.hpp"
 
 namespace hf::api::tls {
 namespace {
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* pointer) const {
-    Free(pointer);
-  }
-};
-using Bio = std::unique_ptr<BIO, Deleter<BIO_free>>;
-using Certificate = std::unique_ptr<X509, Deleter<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-
-Bio memory_of(const std::string& text) {
-  return Bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
-}
-
-std::string pem_of(X509* certificate) {
-  const Bio bio(BIO_new(BIO_s_mem()));
-  if (certificate == nullptr || PEM_write_bio_X509(bio.get(), certificate) != 1) return "";
-  char* data = nullptr;
-  const long size = BIO_get_mem_data(bio.get(), &data);
-  return std::string(data, static_cast<std::size_t>(size));
-}
+using pki::Certificate;
+using pki::Deleter;
+using pki::Key;
+using pki::memory_of;
+using pki::pem_of;
 
 SSL_CTX* context_of(X509_STORE_CTX* verification) {
   auto* ssl =

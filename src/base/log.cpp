@@ -45,7 +45,8 @@ void set_log_level(Level level) { g_level = level; }
 
 void log(Level level, std::string_view message, std::initializer_list<Field> fields) {
   if (level < g_level.load()) return;
-  std::string line = "time=" + wall_time() + " level=" + std::string(kNames.at(static_cast<std::size_t>(level))) + " msg=";
+  std::string line =
+      "time=" + wall_time() + " level=" + std::string(kNames.at(static_cast<std::size_t>(level))) + " msg=";
   append_quoted(line, message);
   for (const auto& [key, value] : fields) {
     line += ' ';

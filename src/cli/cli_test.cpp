@@ -1,7 +1,6 @@
 // Goal: what people see of the program: tables, JSON, errors, exit codes, completion, init and join. Method:
 // the real binary against a server in this process, over TLS; the daemons' part is done in the store by hand.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -11,9 +10,10 @@
 #include "api/testing_host.hpp"
 #include "cli/context.hpp"
 #include "cli/init.hpp"
-#include "config/store/open_store.hpp"
 #include "cli/terminal.hpp"
+#include "config/store/open_store.hpp"
 #include "sys/pki/files.hpp"
+#include "sys/process/run.hpp"
 
 namespace hf::cli {
 namespace {
@@ -45,16 +45,20 @@ class Cli : public ::testing::Test {
     const std::string command = before + " NO_COLOR=1 HOLDFAST_CONTEXT=" + folder_ +
                                 "/context " HF_BIN_DIR "/holdfast " + arguments + " >" + folder_ + "/out 2>" +
                                 folder_ + "/error";
-    const int state = std::system(command.c_str());
-    return {WIFEXITED(state) ? WEXITSTATUS(state) : -1, *pki::read_file(folder_ + "/out"),
-            *pki::read_file(folder_ + "/error")};
+    return {shell(command), *pki::read_file(folder_ + "/out"), *pki::read_file(folder_ + "/error")};
+  }
+  // The exit status of a command line.
+  static int shell(const std::string& command) {
+    const auto run = process::run_tool({"/bin/sh", "-c", command});
+    return run.ok() ? run->exit_status : -1;
   }
   // Does what the hosts would: ends each task as `outcome` says.
   void carry_out_tasks(const Status& outcome) {
     worker_ = std::thread([this, outcome] {
       while (!stopping_) {
         const auto tasks = api::list_tasks(cluster_.store, 100);
-        for (const auto& task : *tasks) (void)cluster_.operations.finish_task(task.id, outcome);
+        for (const auto& task : *tasks)
+          (void)cluster_.operations.finish_task(task.id, outcome);  // it may be over
         std::this_thread::yield();
       }
     });
@@ -177,24 +181,24 @@ TEST_F(Cli, the_console_passes_input_and_output) {
   cluster_.run_vm("web", "host1", 512);
   const std::string command = "echo ping | HOLDFAST_CONTEXT=" + folder_ +
                               "/context timeout 60 " HF_BIN_DIR "/holdfast vm console web";
-  FILE* pipe = ::popen((command + " 2>/dev/null").c_str(), "r");
-  ASSERT_NE(pipe, nullptr);
-  char buffer[64] = {};
   std::string seen;
-  while (seen.size() < 11 && std::fgets(buffer, sizeof buffer, pipe) != nullptr) seen += buffer;
-  host_.server.stop();  // ends the stream, and with it the program
-  ::pclose(pipe);
+  process::RunOptions options;
+  options.on_output = [&](std::string_view part) {
+    seen += part;
+    if (seen.size() >= 11) host_.server.stop();  // ends the stream, and with it the program
+  };
+  ASSERT_TRUE(process::run_tool({"/bin/sh", "-c", command}, options).ok());
   EXPECT_EQ(seen, "hello\nping\n");
 }
 
 TEST_F(Cli, completion_scripts_are_valid) {
   EXPECT_EQ(holdfast("completion bash").status, 0);
-  EXPECT_EQ(std::system(("bash -n " + folder_ + "/out").c_str()), 0);
+  EXPECT_EQ(shell("bash -n " + folder_ + "/out"), 0);
   const std::string ask =
       "bash -c '. " + folder_ +
       "/out; COMP_WORDS=(holdfast vm st); COMP_CWORD=2; _holdfast; echo ${COMPREPLY[*]}' >" + folder_ +
       "/words";
-  EXPECT_EQ(std::system(ask.c_str()), 0);
+  EXPECT_EQ(shell(ask), 0);
   EXPECT_EQ(*pki::read_file(folder_ + "/words"), "start stop\n");
   EXPECT_NE(holdfast("completion zsh").out.find("#compdef holdfast"), std::string::npos);
   EXPECT_NE(holdfast("completion fish").out.find("complete -c holdfast"), std::string::npos);

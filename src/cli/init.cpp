@@ -12,7 +12,8 @@
 #include "sys/etcd/member.hpp"
 #include "sys/pki/files.hpp"
 #include "sys/pki/pki.hpp"
-#include "sys/pki/system.hpp"
+#include "sys/pki/random.hpp"
+#include "sys/process/clock.hpp"
 
 namespace hf::cli {
 namespace {
@@ -129,7 +130,7 @@ Result<std::string> init_cluster(const InitOptions& options, const InitWorld& wo
   }
   {
     TRY_ASSIGN(const auto store, world.open_store(config.store));
-    TRY(write_first_records(*store, {config.cluster_id, options.cluster, pki::wall_now(), 1000}, ca));
+    TRY(write_first_records(*store, {config.cluster_id, options.cluster, sys::wall_ms(), 1000}, ca));
   }  // closed: an SQLite store has one process
   // Last: until it is there, init can be run again.
   TRY(config::save_config(config, options.etc + "/config.json"));
@@ -138,7 +139,7 @@ Result<std::string> init_cluster(const InitOptions& options, const InitWorld& wo
 }
 
 Status join_cluster(const InitOptions& options, const InitWorld& world) {
-  TRY_ASSIGN(pki::Invite invite, pki::decode_invite(options.invite, pki::wall_now()));
+  TRY_ASSIGN(pki::Invite invite, pki::decode_invite(options.invite, sys::wall_ms()));
   InitOptions named = options;
   named.host = invite.host;
   TRY_ASSIGN(config::HostConfig config, base_config(named));

@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "sys/pki/system.hpp"
+#include "sys/pki/random.hpp"
 
 namespace hf::cli {
 namespace {

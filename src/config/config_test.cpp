@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
+#include "base/testing/temp_folder.hpp"
 
 namespace hf::config {
 namespace {
@@ -25,11 +24,9 @@ TEST(HostConfig, what_was_saved_loads_the_same) {
   config.store = {StoreKind::etcd, "/x", {"https://10.0.0.1:2379"}, "/a", "/b", "/c", "/p/"};
   config.qemu = {"/usr/bin/qemu", 64055, 64055, "/shim.so", 5};
   config.memory_mib = 4096;
-  char name[] = "/tmp/hf-config-XXXXXX";
-  const std::string folder = ::mkdtemp(name);
-  ASSERT_TRUE(save_config(config, folder + "/a/config.json").ok());
-  const auto loaded = load_config(folder + "/a/config.json");
-  std::filesystem::remove_all(folder);
+  const test::TempFolder folder;
+  ASSERT_TRUE(save_config(config, folder / "a/config.json").ok());
+  const auto loaded = load_config(folder / "a/config.json");
   ASSERT_TRUE(loaded.ok()) << loaded.error().what;
   EXPECT_EQ(*loaded, config);
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Beat: sends this host's network heartbeats to the others and posts those it hears. The key comes from the store (the cluster
-// CA's secret, hashed), so until the store has been reached once there are none. Owns one thread.
+// Beat: sends this host's network heartbeats to the others and posts those it hears. The key comes from the store
+// (the cluster CA's secret, hashed), so until the store has been reached once there are none. Owns one thread.
 #include <atomic>
 #include <memory>
 #include <thread>

@@ -1,6 +1,6 @@
 #pragma once
-// Control: the control thread. Takes events from the mailbox, steps the deciding code, hands its actions to the shells, and
-// publishes what the API shows. Owns nothing but the thread and the HostCore.
+// Control: the control thread. Takes events from the mailbox, steps the deciding code, hands its actions to the
+// shells, and publishes what the API shows. Owns nothing but the thread and the HostCore.
 #include <atomic>
 #include <functional>
 #include <map>

@@ -126,8 +126,9 @@ ha::event::GuardReport to_report(const guard::GuardStatus& status) {
 // Members are made in order and destroyed in reverse: the API ends first, the mailbox last.
 class RealDaemon final : public Daemon {
  public:
-  RealDaemon(const config::HostConfig& config, std::unique_ptr<Store> store, const record::ClusterRecord& cluster,
-             qemu::QemuOptions qemu, const record::HostRecord& host, pki::Credentials credentials)
+  RealDaemon(const config::HostConfig& config, std::unique_ptr<Store> store,
+             const record::ClusterRecord& cluster, qemu::QemuOptions qemu, const record::HostRecord& host,
+             pki::Credentials credentials)
       : timing_(ha::Timing::from_heartbeat(std::chrono::milliseconds(cluster.heartbeat_ms))),
         store_(std::move(store)),
         guard_(config.run_dir + "/guard.sock"),
@@ -140,7 +141,8 @@ class RealDaemon final : public Daemon {
         operations_(*store_, api::Operations::real_world(host.host)),
         task_runner_(host.host, operations_, surroundings_),
         control_(host.host, timing_, random_seed(),
-                 {mailbox_, store_shell_, vm_shell_, slot_reader_, guard_, [this](const ha::View& view) { on_view(view); }}),
+                 {mailbox_, store_shell_, vm_shell_, slot_reader_, guard_,
+                  [this](const ha::View& view) { on_view(view); }}),
         subscription_(config.run_dir + "/guard.sock", guard_callbacks()),
         beat_(host.host, config.heartbeat_listen, timing_.heartbeat, *store_, mailbox_, control_),
         pruner_(*store_, control_),
@@ -152,7 +154,8 @@ class RealDaemon final : public Daemon {
   Status begin(const config::HostConfig& config) {
     TRY(timing_.validate());
     for (const auto& row : timing_.table()) {
-      log(Level::info, "timing", {{"name", row.name}, {"ms", std::to_string(row.value / std::chrono::milliseconds(1))}});
+      log(Level::info, "timing",
+          {{"name", row.name}, {"ms", std::to_string(row.value / std::chrono::milliseconds(1))}});
     }
     TRY(vm_shell_.adopt());
     store_shell_.start();
@@ -220,11 +223,13 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const config::HostConfig& config) 
   const auto cluster = wait_for_cluster(*store, config.state_dir + "/cluster.json");
   // safety: the guard freezes by the configuration's heartbeat, the cluster takes over by its record's.
   if (cluster.heartbeat_ms != config.heartbeat_ms) {
-    return Error{Code::invalid, fmt::format("The cluster's heartbeat is {} ms, but this host's config.json says {} ms. Set "
-                                            "heartbeat_ms there and restart holdfast-guard and holdfastd.",
-                                            cluster.heartbeat_ms, config.heartbeat_ms)};
+    return Error{Code::invalid,
+                 fmt::format("The cluster's heartbeat is {} ms, but this host's config.json says {} ms. Set "
+                             "heartbeat_ms there and restart holdfast-guard and holdfastd.",
+                             cluster.heartbeat_ms, config.heartbeat_ms)};
   }
-  auto daemon = std::make_unique<RealDaemon>(config, std::move(store), cluster, std::move(qemu), host, std::move(credentials));
+  auto daemon = std::make_unique<RealDaemon>(config, std::move(store), cluster, std::move(qemu), host,
+                                             std::move(credentials));
   TRY(daemon->begin(config));
   return std::unique_ptr<Daemon>(std::move(daemon));
 }

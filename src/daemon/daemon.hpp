@@ -9,8 +9,8 @@ namespace hf::daemon {
 
 class Daemon {
  public:
-  // Waits for the store as long as it must (it says so in the log); everything else that is missing is an error that says
-  // what to do. Returns once the API answers.
+  // Waits for the store as long as it must (it says so in the log); everything else that is missing is an error that
+  // says what to do. Returns once the API answers.
   static Result<std::unique_ptr<Daemon>> start(const config::HostConfig& config);
   // VMs run on.
   virtual ~Daemon() = default;

@@ -21,8 +21,11 @@ std::string path_on(const record::DatastoreRecord& datastore, const HostId& host
 }
 }  // namespace
 
-Inventory::Inventory(record::HostRecord fixed, Store& store, guard::GuardClient& guard, SharedSurroundings& surroundings)
-    : fixed_(std::move(fixed)), store_(store), guard_(guard), surroundings_(surroundings), thread_([this] { run(); }) {
+Inventory::Inventory(record::HostRecord fixed, Store& store, guard::GuardClient& guard,
+                     SharedSurroundings& surroundings)
+    : fixed_(std::move(fixed)), store_(store), guard_(guard), surroundings_(surroundings), thread_([this] {
+        run();
+      }) {
   pthread_setname_np(thread_.native_handle(), "hf-inventory");
 }
 
@@ -35,7 +38,8 @@ Inventory::~Inventory() {
   thread_.join();
 }
 
-void Inventory::set_wanted(std::vector<record::DatastoreRecord> datastores, std::vector<record::NetworkRecord> networks) {
+void Inventory::set_wanted(std::vector<record::DatastoreRecord> datastores,
+                           std::vector<record::NetworkRecord> networks) {
   std::lock_guard lock(mutex_);
   if (told_ && datastores == datastores_ && networks == networks_) return;
   told_ = true;
@@ -139,7 +143,8 @@ void Inventory::publish(record::HostRecord next, const Surroundings& found) {
   // record that names it is committed, and has stopped counting one before the record drops it.
   std::vector<std::string> both;
   for (const auto& id : before) {
-    if (std::find(next.slot_datastores.begin(), next.slot_datastores.end(), id) != next.slot_datastores.end()) both.push_back(id);
+    if (std::find(next.slot_datastores.begin(), next.slot_datastores.end(), id) != next.slot_datastores.end())
+      both.push_back(id);
   }
   tell_guard(both, found);
   Txn txn;

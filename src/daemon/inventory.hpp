@@ -1,7 +1,7 @@
 #pragma once
-// Inventory: keeps this host's HostRecord true: which datastores are mounted (found by their marker, not by their path), which
-// networks have a bridge, capacity, addresses; makes its heartbeat slots and tells the guard where to write them.
-// Owns one thread. Thread-safe.
+// Inventory: keeps this host's HostRecord true: which datastores are mounted (found by their marker, not by their
+// path), which networks have a bridge, capacity, addresses; makes its heartbeat slots and tells the guard where to
+// write them. Owns one thread. Thread-safe.
 #include <condition_variable>
 #include <map>
 #include <memory>
@@ -37,12 +37,14 @@ class Inventory {
   void run();
   void look();
   bool usable(const record::DatastoreRecord& datastore, const std::string& path);
-  std::vector<std::string> choose_slots(const std::vector<record::DatastoreRecord>& wanted, const Surroundings& found) const;
+  std::vector<std::string> choose_slots(const std::vector<record::DatastoreRecord>& wanted,
+                                        const Surroundings& found) const;
   void publish(record::HostRecord next, const Surroundings& found);
   void tell_guard(const std::vector<std::string>& slots, const Surroundings& found);
 
   const record::HostRecord fixed_;
-  std::optional<record::HostRecord> committed_;  // as it stands in the store; unset: not known yet. Inventory thread only
+  std::optional<record::HostRecord>
+      committed_;  // as it stands in the store; unset: not known yet. Inventory thread only
   Store& store_;
   guard::GuardClient& guard_;
   SharedSurroundings& surroundings_;

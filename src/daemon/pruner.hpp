@@ -1,6 +1,6 @@
 #pragma once
-// Pruner: keeps the store small. On the leader, now and then, the oldest events and ended tasks beyond a limit are erased.
-// Owns one thread.
+// Pruner: keeps the store small. On the leader, now and then, the oldest events and ended tasks beyond a limit are
+// erased. Owns one thread.
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -30,8 +30,8 @@ class Pruner {
   std::thread thread_;
 };
 
-// Erases the oldest events beyond `events_max` and the oldest ended tasks beyond `tasks_max`. Both ids of events and creation
-// times of tasks are times; a task under way is never erased.
+// Erases the oldest events beyond `events_max` and the oldest ended tasks beyond `tasks_max`. Both ids of events and
+// creation times of tasks are times; a task under way is never erased.
 Status prune(Store& store, std::size_t events_max, std::size_t tasks_max);
 
 }  // namespace hf::daemon

@@ -73,7 +73,8 @@ void SlotReader::run(Reader& reader) {
     if (reads.ok()) {
       for (auto& read : *reads) mailbox_.post(std::move(read));
     } else {
-      for (const auto& host : target.hosts) mailbox_.post(ha::event::SlotRead{host, reader.datastore, false, 0, {}, {}});
+      for (const auto& host : target.hosts)
+        mailbox_.post(ha::event::SlotRead{host, reader.datastore, false, 0, {}, {}});
     }
   }
 }

@@ -1,6 +1,6 @@
 #pragma once
-// SlotReader: reads the other hosts' heartbeat slots, one thread for each datastore, and posts what was seen. A datastore that
-// hangs stops its own thread's reports and nothing else: no report is no proof.
+// SlotReader: reads the other hosts' heartbeat slots, one thread for each datastore, and posts what was seen. A
+// datastore that hangs stops its own thread's reports and nothing else: no report is no proof.
 #include <condition_variable>
 #include <map>
 #include <memory>

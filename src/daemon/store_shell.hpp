@@ -1,6 +1,6 @@
 #pragma once
-// StoreShell: carries the deciding code's store actions out and brings the answers, and the watch, back as events. Store calls
-// run on two small pools: one for the lease alone, so that nothing ever waits in front of a renewal.
+// StoreShell: carries the deciding code's store actions out and brings the answers, and the watch, back as events.
+// Store calls run on two small pools: one for the lease alone, so that nothing ever waits in front of a renewal.
 #include <memory>
 #include <string>
 

@@ -1,6 +1,7 @@
 #pragma once
-// Surroundings: what this host has of the things VMs name: datastores that are mounted and proven by their marker, networks
-// whose bridge exists. A snapshot, published by the inventory, read by whoever starts a VM or makes an image. Thread-safe.
+// Surroundings: what this host has of the things VMs name: datastores that are mounted and proven by their marker,
+// networks whose bridge exists. A snapshot, published by the inventory, read by whoever starts a VM or makes an
+// image. Thread-safe.
 #include <map>
 #include <memory>
 #include <mutex>

@@ -1,6 +1,7 @@
 #pragma once
-// TaskRunner: carries out the tasks that are about a VM's disks: vm.create, vm.import, vm.resize, vm.delete. (Start, stop, kill and reset are
-// the deciding code's.) A task that a crash interrupted is begun again: its steps replace whole files or erase them.
+// TaskRunner: carries out the tasks that are about a VM's disks: vm.create, vm.import, vm.resize, vm.delete. (Start,
+// stop, kill and reset are the deciding code's.) A task that a crash interrupted is begun again: its steps replace
+// whole files or erase them.
 #include <mutex>
 #include <set>
 #include <string>

@@ -52,7 +52,8 @@ Status VmShell::adopt() {
   ha::event::Adopted adopted;
   for (const auto& vm : running) {
     adopted.running.emplace_back(vm.vm, vm.epoch);
-    log(Level::info, "A running VM was taken up again.", {{"vm", vm.vm.text}, {"epoch", std::to_string(vm.epoch.number)}});
+    log(Level::info, "A running VM was taken up again.",
+        {{"vm", vm.vm.text}, {"epoch", std::to_string(vm.epoch.number)}});
   }
   mailbox_.post(std::move(adopted));
   return {};
@@ -140,7 +141,9 @@ void VmShell::carry_out(const ha::action::Launch& launch) {
 }
 
 void VmShell::carry_out(const ha::action::AskStop& ask) {
-  pool_.submit([this, ask] { log_failure("A guest could not be asked to stop.", ask.vm, hypervisor_.ask_to_stop(ask.vm)); });
+  pool_.submit([this, ask] {
+    log_failure("A guest could not be asked to stop.", ask.vm, hypervisor_.ask_to_stop(ask.vm));
+  });
 }
 
 void VmShell::carry_out(const ha::action::Kill& kill) {

@@ -1,6 +1,7 @@
 #pragma once
-// VmShell: carries the deciding code's VM actions out, through hypervisor, guard and datastore, and brings what became of them
-// back as events. Each action runs on a pool; actions for one VM are sent one after the other by the agent.
+// VmShell: carries the deciding code's VM actions out, through hypervisor, guard and datastore, and brings what
+// became of them back as events. Each action runs on a pool; actions for one VM are sent one after the other by the
+// agent.
 #include <string>
 #include <vector>
 

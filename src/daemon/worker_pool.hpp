@@ -1,6 +1,7 @@
 #pragma once
-// WorkerPool: a fixed number of threads for work that blocks (store calls, QEMU, files). Work is started in the order it was
-// given; a full queue is a broken invariant (nothing here produces work without bound). The destructor finishes the queue.
+// WorkerPool: a fixed number of threads for work that blocks (store calls, QEMU, files). Work is started in the order
+// it was given; a full queue is a broken invariant (nothing here produces work without bound). The destructor
+// finishes the queue.
 #include <condition_variable>
 #include <deque>
 #include <functional>

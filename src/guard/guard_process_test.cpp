@@ -50,7 +50,7 @@ class Cgroup {
   }
   ~Cgroup() {
     std::ofstream(path_ + "/cgroup.kill") << "1";
-    (void)eventually([&] { return rmdir(path_.c_str()) == 0 || errno == ENOENT; });
+    EXPECT_TRUE(eventually([&] { return rmdir(path_.c_str()) == 0 || errno == ENOENT; }));
   }
   Cgroup(const Cgroup&) = delete;
   Cgroup& operator=(const Cgroup&) = delete;
@@ -117,8 +117,8 @@ class GuardProcess : public testing::Test {
   void SetUp() override {
     if (geteuid() != 0 || cgroup2_mount().empty()) GTEST_SKIP() << "needs root and cgroup v2";
     std::ofstream(run_ / "guard.json")
-        << R"({"host":"host1","cluster_id":"c-1","store":{"kind":"etcd","endpoints":["none"]},"run_dir":")" << run_.path()
-        << R"(","heartbeat_ms":)" << kFreezeAfter / 4ms << "}";
+        << R"({"host":"host1","cluster_id":"c-1","store":{"kind":"etcd","endpoints":["none"]},"run_dir":")"
+        << run_.path() << R"(","heartbeat_ms":)" << kFreezeAfter / 4ms << "}";
     ASSERT_EQ(mkdir((run_ / "vm").c_str(), 0755), 0);
     page_ = std::make_unique<HoldPage>(run_ / "vm/hold");
     start_guard();

@@ -79,7 +79,8 @@ Status write_first_records(Store& store, const LabConfig& lab, const pki::KeyPai
   for (;;) {
     auto committed = store.commit(txn);
     if (committed.ok()) return {};
-    if (std::chrono::steady_clock::now() > deadline) return because("The lab's store does not answer", committed.error());
+    if (std::chrono::steady_clock::now() > deadline)
+      return because("The lab's store does not answer", committed.error());
     std::this_thread::sleep_for(kStoreRetry);
   }
 }
@@ -91,7 +92,8 @@ Status wait_for_hosts(Store& store, int hosts) {
     auto sessions = store.list(record::key::kSessions);
     if (sessions.ok() && static_cast<int>(sessions->entries.size()) >= hosts) return {};
     if (std::chrono::steady_clock::now() > deadline) {
-      return Error{Code::timed_out, "Not every host of the lab came up; `holdfast lab ls` and the logs in var/log say more."};
+      return Error{Code::timed_out,
+                   "Not every host of the lab came up; `holdfast lab ls` and the logs in var/log say more."};
     }
     std::this_thread::sleep_for(kStoreRetry);
   }

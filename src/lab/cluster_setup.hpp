@@ -1,6 +1,6 @@
 #pragma once
-// Makes the hosts of a lab one cluster: certificates and configuration files before they start, the store's first records and
-// the datastores' markers once they run. Blocking.
+// Makes the hosts of a lab one cluster: certificates and configuration files before they start, the store's first
+// records and the datastores' markers once they run. Blocking.
 #include <string>
 
 #include "base/result.hpp"
@@ -20,8 +20,8 @@ struct HostFileOptions {
 // <host>/etc/{config.json,pki} of every host, and <lab>/admin, the context of the CLI.
 Status write_host_files(const Layout& layout, const LabConfig& config, const HostFileOptions& options);
 
-// The cluster's first records, its datastores (with markers) and the network "vm". To be called on a running host, in its
-// namespaces; waits for the store for a minute. What is there already is left as it is.
+// The cluster's first records, its datastores (with markers) and the network "vm". To be called on a running host, in
+// its namespaces; waits for the store for a minute. What is there already is left as it is.
 Status seed_cluster(const Layout& layout, const LabConfig& config, const std::string& host);
 
 inline std::string admin_context(const Layout& layout) { return layout.dir() + "/admin"; }

@@ -1,3 +1,4 @@
+// Goal: the words for faults are understood, and others are refused with those that are.
 #include "lab/fault.hpp"
 
 #include <gtest/gtest.h>

@@ -13,11 +13,6 @@
 
 namespace hf::lab {
 
-void Fd::reset(int number) {
-  if (number_ >= 0) ::close(number_);
-  number_ = number;
-}
-
 bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
 Result<std::string> read_file(const std::string& path) {

@@ -4,34 +4,11 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "sys/process/unique_fd.hpp"
 
 namespace hf::lab {
 
-// A file descriptor that is closed with its owner. -1: none.
-class Fd {
- public:
-  Fd() = default;
-  explicit Fd(int number) : number_(number) {}
-  Fd(Fd&& other) noexcept : number_(other.release()) {}
-  Fd& operator=(Fd&& other) noexcept {
-    reset(other.release());
-    return *this;
-  }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  ~Fd() { reset(-1); }
-  int get() const { return number_; }
-  explicit operator bool() const { return number_ >= 0; }
-  int release() {
-    const int number = number_;
-    number_ = -1;
-    return number;
-  }
-  void reset(int number);
-
- private:
-  int number_ = -1;
-};
+using Fd = process::UniqueFd;
 
 bool exists(const std::string& path);
 Result<std::string> read_file(const std::string& path);

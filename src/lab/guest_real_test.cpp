@@ -1,5 +1,5 @@
-// The test guest under plain QEMU, emulated: boots, counts its incarnations, obeys the power button, keeps
-// its ledger.
+// Goal: the test guest boots, counts its incarnations, obeys the power button, keeps its ledger. Method: under plain
+// QEMU, emulated.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>

@@ -75,7 +75,8 @@ Status seed(const LabState& lab, const Progress& progress) {
   if (status.ok() && *status == 0) return {};
   const Status removed = down(lab.layout.base, lab.layout.name);
   if (!removed.ok()) fmt::print(stderr, "{}\n", removed.error().what);
-  return status.ok() ? Error{Code::failed, "The lab's cluster could not be made; the lab is removed again."} : status.error();
+  return status.ok() ? Error{Code::failed, "The lab's cluster could not be made; the lab is removed again."}
+                     : status.error();
 }
 
 Status do_up(const Words& words) {
@@ -94,7 +95,9 @@ Status do_up(const Words& words) {
     files.program_dir = options.program_dir;
     if (const char* qemu = std::getenv("HOLDFAST_QEMU"); qemu != nullptr && *qemu != 0) files.qemu = qemu;
     files.memory_mib = words.memory_mib;
-    options.prepare = [files](const Layout& layout, const LabConfig& config) { return write_host_files(layout, config, files); };
+    options.prepare = [files](const Layout& layout, const LabConfig& config) {
+      return write_host_files(layout, config, files);
+    };
   }
   options.interrupted = &g_interrupted;
   catch_interrupts();

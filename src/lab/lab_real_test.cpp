@@ -1,5 +1,5 @@
-// The lab itself, on this machine: real namespaces, bridges, bindfs and cgroups, small stand-ins for the
-// services.
+// Goal: what the lab promises of hosts, cables, storage and faults holds. Method: the lab itself, on this machine:
+// real namespaces, bridges, bindfs and cgroups, small stand-ins for the services.
 #include <gtest/gtest.h>
 #include <unistd.h>
 

@@ -1,3 +1,4 @@
+// Goal: a lab's settings survive their file, bad ones are refused, and its names and paths fit.
 #include "lab/layout.hpp"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// Goal: a stale, doubled, lost or torn write of a guest shows, and a clean disk has no problems. Method: made disks.
 #include "lab/ledger_check.hpp"
 
 #include <gtest/gtest.h>

@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <list>
 #include <memory>
 #include <thread>
 
@@ -43,10 +45,6 @@ int listen_on(int port) {
   if (::listen(listener.get(), 64) != 0) return -1;
   return listener.release();
 }
-
-struct Pair {
-  Fd near, far;
-};
 
 void pump(const Fd& from, const Fd& to) {
   std::array<char, 65536> part{};
@@ -79,10 +77,22 @@ void serve(Fd near, const std::string& ip) {
   ::setsockopt(far.get(), SOL_SOCKET, SO_SNDTIMEO, &forever, sizeof(forever));
   ::setsockopt(far.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
   ::setsockopt(near.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-  // Both directions use both sockets; the later one closes them.
-  auto pair = std::make_shared<Pair>(Pair{.near = std::move(near), .far = std::move(far)});
-  std::thread([pair] { pump(pair->far, pair->near); }).detach();
-  pump(pair->near, pair->far);
+  std::thread back([&] { pump(far, near); });
+  pump(near, far);
+  back.join();
+}
+
+struct Connection {
+  std::unique_ptr<std::atomic<bool>> over = std::make_unique<std::atomic<bool>>(false);
+  std::thread thread;
+};
+
+void join_those_over(std::list<Connection>& connections) {
+  connections.remove_if([](Connection& connection) {
+    if (!connection.over->load()) return false;
+    connection.thread.join();
+    return true;
+  });
 }
 
 // A thread's network namespace is its own and is inherited by the threads it starts.
@@ -94,12 +104,16 @@ void accept_for_host(const Layout& layout, int index, int listener) {
         {{"host", host_name(index)}, {"why", from_errno(path, errno).what}});
     return;
   }
+  std::list<Connection> connections;
   for (;;) {
     Fd near(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    join_those_over(connections);
     if (near) {
-      std::thread([near = std::move(near), index]() mutable {
+      Connection& one = connections.emplace_back();
+      one.thread = std::thread([near = std::move(near), index, &over = *one.over]() mutable {
         serve(std::move(near), mgmt_address(index));
-      }).detach();
+        over = true;
+      });
     } else if (errno == EMFILE || errno == ENFILE) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));  // until a connection ends
     }

@@ -295,8 +295,8 @@ TEST_P(StoreContract, a_watcher_may_call_the_store) {
    public:
     explicit Echo(Store& store) : store_(store) {}
     void on_reset(const Snapshot&) override {
-      (void)store_.commit(put("echo", "1"));
-    }  // the test sees the key
+      (void)store_.commit(put("echo", "1"));  // the test sees the key
+    }
     void on_changes(const std::vector<Change>&, Version) override {}
     void on_lost(const Error&) override {}
 

@@ -1,3 +1,4 @@
+// Goal: the store in memory keeps the contract of every store. Method: the contract's suite.
 #include "sim/memory_store.hpp"
 
 #include "port/store_contract.hpp"

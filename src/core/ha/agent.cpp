@@ -49,7 +49,8 @@ bool Agent::is_guarded(const VmId& vm, const View& view) const {
          std::none_of(spec.disks.begin(), spec.disks.end(), [&](const auto& disk) { return local(disk.datastore); });
 }
 
-// safety: nothing begins without a live session and fresh contact; the guard checks the latter again, with its own clock.
+// safety: nothing begins without a live session and fresh contact; the guard checks the latter again, with its own
+// clock.
 bool Agent::may_begin(const AgentContext& context) const { return context.session.active() && !context.guard.lapsed; }
 
 const record::TaskRecord* Agent::active_task(const VmId& vm, const View& view) const {
@@ -119,7 +120,8 @@ void Agent::keep_running(const VmId& vm, Local& local, const AgentContext& conte
     out.emplace_back(action::Thaw{vm, local.epoch, context.guard.generation});
     return;
   }
-  const bool thaw_under_way = local.thaw_sent == context.guard.generation && context.now - local.thaw_sent_at < kThawRetry;
+  const bool thaw_under_way =
+      local.thaw_sent == context.guard.generation && context.now - local.thaw_sent_at < kThawRetry;
   if ((frozen && !thaw_under_way) || owner->record.session != context.session.id()) {
     claim(vm, local.epoch, Kind::reclaim, owner->record.reason, context, out);
     return;
@@ -161,7 +163,8 @@ void Agent::without_process(const VmId& vm, const AgentContext& context, Actions
     release(vm, status(vm, VmState::stopped, owner->record.epoch, "It was stopped."), nullptr, context, out);
     return;
   }
-  if (auto failed = launch_error_.find(vm); failed != launch_error_.end() && failed->second.first == owner->record.epoch) {
+  if (auto failed = launch_error_.find(vm);
+      failed != launch_error_.end() && failed->second.first == owner->record.epoch) {
     const auto* before = context.view.status_of(vm);
     record::VmStatus now = status(vm, VmState::failed, owner->record.epoch, failed->second.second.what);
     now.attempts = 1 + (before != nullptr ? before->record.attempts : 0);
@@ -198,7 +201,8 @@ void Agent::restart_in_place(const VmId& vm, const AgentContext& context, Action
     return;
   }
   if (exited && !record.spec.is_protected()) {
-    release(vm, status(vm, VmState::crashed, owner.epoch, "Its QEMU ended: " + crashes_[vm].last), nullptr, context, out);
+    release(vm, status(vm, VmState::crashed, owner.epoch, "Its QEMU ended: " + crashes_[vm].last), nullptr,
+            context, out);
     return;
   }
   // safety: each new process has an epoch of its own, also on the same host.
@@ -234,7 +238,8 @@ void Agent::claim(const VmId& vm, Epoch epoch, Kind kind, const std::string& rea
   send(std::move(pending), std::move(txn), out);
 }
 
-void Agent::release(const VmId& vm, record::VmStatus status, const Error* error, const AgentContext& context, Actions& out) {
+void Agent::release(const VmId& vm, record::VmStatus status, const Error* error, const AgentContext& context,
+                    Actions& out) {
   ENSURE(locals_.count(vm) == 0, "a VM with a process is never released");
   const auto* owner = context.view.owner(vm);
   Pending pending;

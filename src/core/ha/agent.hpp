@@ -1,16 +1,17 @@
 #pragma once
-// Agent: what a host does about the VMs it owns, has been given, or finds running: claim, launch, thaw, stop, kill, release.
-// It compares the store's records with the local processes and takes the next step; every step may be repeated.
+// Agent: what a host does about the VMs it owns, has been given, or finds running: claim, launch, thaw, stop, kill,
+// release. It compares the store's records with the local processes and takes the next step; every step may be
+// repeated.
 //
-// | owners/<vm> says            | local process | wanted  | the agent                                                     |
-// |-----------------------------|---------------|---------|---------------------------------------------------------------|
-// | assigned to us              | none          | running | claims (swap), then launches that epoch                       |
-// | assigned to us              | none          | stopped | releases                                                      |
-// | claimed by us, this epoch   | running       | running | claims again if the session is new or the VM is frozen; thaws |
-// | claimed by us, this epoch   | running       | stopped | asks to stop, kills after the time limit                      |
-// | claimed by us               | none          | running | restarts in place with the next epoch, within limits          |
-// | claimed by us               | none          | stopped | releases                                                      |
-// | anything else               | any           | any     | kills: the right to run is elsewhere                          |
+// | owners/<vm> says            | local process | wanted  | the agent                                                 |
+// |-----------------------------|---------------|---------|-----------------------------------------------------------|
+// | assigned to us              | none          | running | claims (swap), then launches that epoch                   |
+// | assigned to us              | none          | stopped | releases                                                  |
+// | claimed by us, this epoch   | running       | running | claims again if the session is new or it is frozen; thaws |
+// | claimed by us, this epoch   | running       | stopped | asks to stop, kills after the time limit                  |
+// | claimed by us               | none          | running | restarts in place with the next epoch, within limits      |
+// | claimed by us               | none          | stopped | releases                                                  |
+// | anything else               | any           | any     | kills: the right to run is elsewhere                      |
 //
 // Pure; owned by the control thread through HostCore.
 #include <functional>
@@ -84,7 +85,8 @@ class Agent {
   void bring_down(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
   void restart_in_place(const VmId& vm, const AgentContext& context, Actions& out);
 
-  void claim(const VmId& vm, Epoch epoch, Kind kind, const std::string& reason, const AgentContext& context, Actions& out);
+  void claim(const VmId& vm, Epoch epoch, Kind kind, const std::string& reason, const AgentContext& context,
+             Actions& out);
   // Gives the right back. `status` says why; a task of the VM under way ends with `error` or, without one, well.
   void release(const VmId& vm, record::VmStatus status, const Error* error, const AgentContext& context, Actions& out);
   // Writes status "running" and ends the vm.start or vm.reset under way, where the store does not say so yet.

@@ -25,7 +25,7 @@ Guard guard_in(State state) {
   EXPECT_TRUE(guard.admit(admission_of(kVm, state != State::unguarded), guard.generation(), at(100s)).ok());
   if (state == State::frozen) guard.freeze_all("test", at(100s));
   EXPECT_EQ(guard.vms().at(kVm).state, state);
-  (void)guard.take_actions();
+  (void)guard.take_actions();  // those of the way here are not the test's matter
   return guard;
 }
 std::uint64_t generation_of(const Guard& guard) { return guard.vms().at(kVm).generation; }
@@ -212,7 +212,7 @@ TEST(GuardRestart, what_was_frozen_or_held_is_latched_and_the_rest_keeps_its_dea
   EXPECT_EQ(guard.vms().at(VmId("running")).state, State::running);
   EXPECT_EQ(guard.vms().at(VmId("local")).state, State::unguarded);
   EXPECT_EQ(guard.deadline(), at(103s));
-  (void)guard.take_actions();
+  (void)guard.take_actions();  // of the restart
   guard.tick(at(103s));
   EXPECT_EQ(guard.take_actions(), (Actions{SetHold{VmId("running"), kHeld}, Freeze{VmId("running")}}));
 }

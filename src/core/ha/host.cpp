@@ -7,10 +7,12 @@ namespace hf::ha {
 HostCore::HostCore(HostId self, Timing timing, std::uint64_t seed, KeptBug bug)
     : self_(self),
       rng_(seed),
-      session_(self, timing, [this] { return next_op_++; }, [this] { return SessionId(fmt::format("{:016x}", rng_.next())); },
-               bug),
+      session_(
+          self, timing, [this] { return next_op_++; },
+          [this] { return SessionId(fmt::format("{:016x}", rng_.next())); }, bug),
       observer_(timing, bug),
-      agent_(self, timing, [this] { return next_op_++; }, bug),
+      agent_(
+          self, timing, [this] { return next_op_++; }, bug),
       leader_(self, timing, [this] { return next_op_++; }, bug) {}
 
 bool HostCore::is_leader() const {
@@ -21,7 +23,8 @@ Actions HostCore::step(const Event& event, Instant now) {
   Actions out;
   take(event, now, out);
   observer_.look_at(view_, now);
-  const bool about_others = std::holds_alternative<event::SlotRead>(event) || std::holds_alternative<event::HeartbeatHeard>(event);
+  const bool about_others =
+      std::holds_alternative<event::SlotRead>(event) || std::holds_alternative<event::HeartbeatHeard>(event);
   if (!about_others) agent_.reconcile(agent_context(now), out);
   remember(out);
   return out;

@@ -165,7 +165,8 @@ TEST_F(HostStory, guest_that_shuts_itself_down_stays_down) {
   ASSERT_NE(release, nullptr);
   bool stays_down = false;
   for (const auto& write : release->txn.writes) {
-    if (const auto* record = std::get_if<record::VmRecord>(&write.value)) stays_down = record->desired == record::Desired::stopped;
+    if (const auto* record = std::get_if<record::VmRecord>(&write.value))
+      stays_down = record->desired == record::Desired::stopped;
   }
   EXPECT_TRUE(stays_down);
 }
@@ -215,8 +216,8 @@ TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
   EXPECT_EQ(view.owner(VmId("vm-1")), nullptr);
 }
 
-// A publication of an earlier life that lands late would bind sessions/<host> to a lease that nobody keeps: the key would vanish,
-// and the host be proven dead, while it renews. Seen by the simulator.
+// A publication of an earlier life that lands late would bind sessions/<host> to a lease that nobody keeps: the key
+// would vanish, and the host be proven dead, while it renews. Seen by the simulator.
 TEST(SessionStory, publication_insists_on_the_incarnation_it_replaces) {
   HostCore core(HostId("a"), Timing{}, 1);
   Instant now = Instant{} + 1000s;

@@ -11,7 +11,8 @@ using record::VmState;
 using Phase = OwnerRecord::Phase;
 namespace key = record::key;
 
-// After the n-th failed start the next is tried this much later; it never gives up (vSphere: 0, 2, 6, 14, 30 min, then never).
+// After the n-th failed start the next is tried this much later; it never gives up (vSphere: 0, 2, 6, 14, 30 min,
+// then never).
 constexpr std::array<Duration, 5> kRetryAfter = {0s, 10s, 30s, 120s, 300s};
 constexpr Duration kSwapPatience = 5s;
 
@@ -110,7 +111,9 @@ void Leader::tick(const LeaderContext& context, Actions& out) {
   }
   fail_orphaned_tasks(context, out);
   if (todo.empty()) return;
-  std::stable_sort(todo.begin(), todo.end(), [](const auto& a, const auto& b) { return rank(*a.first) < rank(*b.first); });
+  std::sort(todo.begin(), todo.end(), [](const auto& a, const auto& b) {
+    return std::make_pair(rank(*a.first), a.first->id) < std::make_pair(rank(*b.first), b.first->id);
+  });
   Placement placement(context, *this);
   for (const auto& [record, next] : todo) carry_out(next, record->id, context, placement, out);
 }

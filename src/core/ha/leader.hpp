@@ -1,7 +1,7 @@
 #pragma once
-// Leader: the one host that gives VMs to hosts: first starts, restarts after a failure, and giving back what dead hosts held.
-// Any number of hosts may believe to be leader: every decision is a swap that only one can win, and a takeover insists on the
-// proof (observer.hpp). Pure; owned by the control thread through HostCore.
+// Leader: the one host that gives VMs to hosts: first starts, restarts after a failure, and giving back what dead
+// hosts held. Any number of hosts may believe to be leader: every decision is a swap that only one can win, and a
+// takeover insists on the proof (observer.hpp). Pure; owned by the control thread through HostCore.
 //
 // For each VM that is wanted running:
 // | owners/<vm>         | its host              | the leader                                                        |

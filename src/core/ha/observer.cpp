@@ -72,9 +72,9 @@ Assessment Observer::assess(const HostId& host, const View& view, Instant now) c
   }
   const auto absent_for = std::chrono::duration<double>(now - absence->second.since).count();
   const SlotSummary sum = summarize(record->second.record, absence->second.since, now);
-  const std::string evidence =
-      fmt::format("no store session for {:.1f} s, no network heartbeat, slots: {} still, {} moving, {} unread", absent_for,
-                  sum.still, sum.moving, sum.open);
+  const std::string evidence = fmt::format(
+      "no store session for {:.1f} s, no network heartbeat, slots: {} still, {} moving, {} unread",
+      absent_for, sum.still, sum.moving, sum.open);
   const bool slots_proven = sum.moving == 0 && sum.open == 0;
   if (slots_proven || bug_ == KeptBug::takeover_without_slot_proof) return {Health::dead, evidence};
   if (sum.moving > 0 && absent_for > std::chrono::duration<double>(timing_.takeover_after).count()) {

@@ -2,8 +2,13 @@
 
 namespace hf::ha {
 
-Session::Session(HostId self, Timing timing, std::function<OpId()> make_op, std::function<SessionId()> make_id, KeptBug bug)
-    : self_(std::move(self)), timing_(timing), make_op_(std::move(make_op)), make_id_(std::move(make_id)), bug_(bug) {}
+Session::Session(HostId self, Timing timing, std::function<OpId()> make_op,
+                 std::function<SessionId()> make_id, KeptBug bug)
+    : self_(std::move(self)),
+      timing_(timing),
+      make_op_(std::move(make_op)),
+      make_id_(std::move(make_id)),
+      bug_(bug) {}
 
 TypedTxn::Condition Session::alive_condition() const { return {record::key::kSessions + self_.text, version_}; }
 
@@ -47,8 +52,8 @@ bool Session::on(const event::LeaseGranted& granted, const View& view, Instant n
   state_ = State::publishing;
   op_ = make_op_();
   TypedTxn txn;
-  // safety: an earlier publication that got stuck on its way must not land after this one: it would bind sessions/<host> to a
-  // lease that nobody keeps, and the key would vanish while this session goes on renewing.
+  // safety: an earlier publication that got stuck on its way must not land after this one: it would bind
+  // sessions/<host> to a lease that nobody keeps, and the key would vanish while this session goes on renewing.
   auto replaced = view.incarnations.find(self_);
   txn.conditions.push_back({record::key::kIncarnations + self_.text,
                             replaced == view.incarnations.end() ? 0 : replaced->second.version});

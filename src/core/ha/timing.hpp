@@ -1,22 +1,25 @@
 #pragma once
 // Timing: every duration of HA, derived from one base, the heartbeat. Nothing is tuned alone.
 //
-// The argument, second by second, for the default heartbeat of 1 s. Host H stops everything at T0 (power, hang, all contact cut).
+// The argument, second by second, for the default heartbeat of 1 s. Host H stops everything at T0 (power, hang, all
+// contact cut).
 //
-//   T0-1.0 .. T0    H's last renewals *begin*: store lease (holdfastd) and slots (guard). Each is counted from its begin, so
-//                   whatever the store or the datastore did with it, it did later.
-//   T0+3.0 .. 4.0   last begin + freeze_after (4.0): H's guard, if H is alive at all, freezes its VMs; the hold page in each QEMU
-//                   has passed, so no disk write leaves the shim, even if the guard gets no CPU.
+//   T0-1.0 .. T0    H's last renewals *begin*: store lease (holdfastd) and slots (guard). Each is counted from its
+//                   begin, so whatever the store or the datastore did with it, it did later.
+//   T0+3.0 .. 4.0   last begin + freeze_after (4.0): H's guard, if H is alive at all, freezes its VMs; the hold page
+//                   in each QEMU has passed, so no disk write leaves the shim, even if the guard gets no CPU.
 //   T0+3.5 .. 4.5   + guard_latency (0.5): every vCPU stands still.
-//   T0+4.0 .. 5.5   last begin + lease_ttl (5.0), and etcd looks for ended leases twice a second: sessions/H disappears.
-//   T0+4.0 .. 6.0   a slot read that began takeover_after (5.0) after the last change was seen (a read every 0.5) is unchanged.
+//   T0+4.0 .. 5.5   last begin + lease_ttl (5.0), and etcd looks for ended leases twice a second: sessions/H
+//                   disappears.
+//   T0+4.0 .. 6.0   a slot read that began takeover_after (5.0) after the last change was seen (a read every 0.5) is
+//                   unchanged.
 //   T0+4.0 .. 6.25  the leader's tick (0.25) sees both: H is dead. owners/<vm> is swapped, the restart is issued.
 //   So the old VM stands still at last begin + 4.5, and nothing starts before last begin + 5.0, both on clocks that may
 //   drift by 0.5 %: 4.5 * 1.005 = 4.5225 < 4.975 = 5.0 * 0.995. 0.45 s remain as margin.
 //
-//   H was the leader, and its etcd member led etcd as well: etcd elects within 1 to 2 s (its election timeout is 1 s) and then
-//   gives every lease its full time again, so sessions/H and `leader` end at T0+6.0 .. 7.5. The next leader has read H's slots
-//   all along (every host does), so it waits for nothing more: T0+6.25 .. 8.0.
+//   H was the leader, and its etcd member led etcd as well: etcd elects within 1 to 2 s (its election timeout is 1 s)
+//   and then gives every lease its full time again, so sessions/H and `leader` end at T0+6.0 .. 7.5. The next leader
+//   has read H's slots all along (every host does), so it waits for nothing more: T0+6.25 .. 8.0.
 //
 //   H comes back at any time: what it froze stays frozen until it has swapped owners/<vm> itself; see ARCHITECTURE.md.
 //

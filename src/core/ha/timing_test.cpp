@@ -1,4 +1,5 @@
-// Goal: the inequalities that the safety argument needs hold for every base that is accepted, and are refused otherwise.
+// Goal: the inequalities that the safety argument needs hold for every base that is accepted, and are refused
+// otherwise.
 #include "core/ha/timing.hpp"
 
 #include <gtest/gtest.h>

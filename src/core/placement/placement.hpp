@@ -1,6 +1,7 @@
 #pragma once
-// Placement: which host gets a VM. Pure. Hard conditions first (alive, room, datastores, networks, CPU count, the pinned
-// host); among those that meet them, the one with the largest share of memory left free (then the fewest VMs, then the name).
+// Placement: which host gets a VM. Pure. Hard conditions first (alive, room, datastores, networks, CPU count, the
+// pinned host); among those that meet them, the one with the largest share of memory left free (then the fewest VMs,
+// then the name).
 #include <map>
 #include <set>
 #include <string>

@@ -39,7 +39,8 @@ TEST(Placement, each_obstacle_is_named_and_nothing_is_chosen) {
   auto refused = choose({{&a, 500, 1}, {&b, 0, 0}, {&c, 0, 0}}, need);
   EXPECT_EQ(refused.code(), Code::no_room);
   EXPECT_EQ(refused.error().what,
-            "No host can take a VM of 600 MiB: a has 500 of 1000 MiB free, b does not see datastore ds-2, c failed to start "
+            "No host can take a VM of 600 MiB: a has 500 of 1000 MiB free, b does not see datastore ds-2, "
+            "c failed to start "
             "it.");
   need.datastores = {};
   need.networks = {"dmz"};

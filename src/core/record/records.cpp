@@ -1,6 +1,10 @@
 #include "core/record/records.hpp"
 
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/ensure.hpp"
 
@@ -30,44 +34,71 @@ namespace hf::record {
 
 using nlohmann::json;
 
-NLOHMANN_JSON_SERIALIZE_ENUM(Desired, {{Desired::stopped, "stopped"}, {Desired::running, "running"}})
-NLOHMANN_JSON_SERIALIZE_ENUM(VmState, {{VmState::stopped, "stopped"},
-                                       {VmState::starting, "starting"},
-                                       {VmState::running, "running"},
-                                       {VmState::frozen, "frozen"},
-                                       {VmState::stopping, "stopping"},
-                                       {VmState::crashed, "crashed"},
-                                       {VmState::failed, "failed"}})
-NLOHMANN_JSON_SERIALIZE_ENUM(TaskKind, {{TaskKind::vm_create, "vm.create"},
-                                        {TaskKind::vm_start, "vm.start"},
-                                        {TaskKind::vm_stop, "vm.stop"},
-                                        {TaskKind::vm_kill, "vm.kill"},
-                                        {TaskKind::vm_reset, "vm.reset"},
-                                        {TaskKind::vm_delete, "vm.delete"},
-                                        {TaskKind::vm_import, "vm.import"},
-                                        {TaskKind::vm_resize, "vm.resize"}})
-NLOHMANN_JSON_SERIALIZE_ENUM(TaskState, {{TaskState::queued, "queued"},
-                                         {TaskState::running, "running"},
-                                         {TaskState::succeeded, "succeeded"},
-                                         {TaskState::failed, "failed"}})
-
 namespace {
 using Phase = OwnerRecord::Phase;
 
-const std::map<Phase, std::string>& phase_names() {
-  static const std::map<Phase, std::string> kNames = {
-      {Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}};
-  return kNames;
+template <class Enum>
+using Names = std::vector<std::pair<Enum, std::string_view>>;
+
+// The one table of each enum: for JSON and for people. An unknown name reads as the first of its table.
+const Names<Desired> kDesiredNames = {{Desired::stopped, "stopped"}, {Desired::running, "running"}};
+const Names<VmState> kVmStateNames = {
+    {VmState::stopped, "stopped"},   {VmState::starting, "starting"}, {VmState::running, "running"},
+    {VmState::frozen, "frozen"},     {VmState::stopping, "stopping"}, {VmState::crashed, "crashed"},
+    {VmState::failed, "failed"}};
+const Names<TaskKind> kTaskKindNames = {
+    {TaskKind::vm_create, "vm.create"}, {TaskKind::vm_start, "vm.start"}, {TaskKind::vm_stop, "vm.stop"},
+    {TaskKind::vm_kill, "vm.kill"},     {TaskKind::vm_reset, "vm.reset"}, {TaskKind::vm_delete, "vm.delete"},
+    {TaskKind::vm_import, "vm.import"}, {TaskKind::vm_resize, "vm.resize"}};
+const Names<TaskState> kTaskStateNames = {{TaskState::queued, "queued"},
+                                          {TaskState::running, "running"},
+                                          {TaskState::succeeded, "succeeded"},
+                                          {TaskState::failed, "failed"}};
+const Names<Phase> kPhaseNames = {
+    {Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}};
+
+template <class Enum>
+std::string_view text_of(const Names<Enum>& names, Enum value) {
+  for (const auto& [key, text] : names) {
+    if (key == value) return text;
+  }
+  return "?";
 }
 
-Phase phase_named(const std::string& name) {
-  for (const auto& [phase, text] : phase_names()) {
-    if (text == name) return phase;
+template <class Enum>
+std::optional<Enum> value_of(const Names<Enum>& names, const json& j) {
+  for (const auto& [key, text] : names) {
+    if (j == text) return key;
   }
+  return std::nullopt;
+}
+
+template <class Enum>
+Enum value_or_first(const Names<Enum>& names, const json& j) {
+  return value_of(names, j).value_or(names.front().first);
+}
+
+Phase phase_named(const json& name) {
   // safety: an unknown phase must not read as "nobody runs it".
-  throw json::other_error::create(501, "unknown owner phase " + name, nullptr);
+  if (const auto phase = value_of(kPhaseNames, name)) return *phase;
+  throw json::other_error::create(501, "unknown owner phase " + name.dump(), nullptr);
 }
 }  // namespace
+
+std::string_view name_of(VmState state) { return text_of(kVmStateNames, state); }
+std::string_view name_of(TaskKind kind) { return text_of(kTaskKindNames, kind); }
+std::string_view name_of(TaskState state) { return text_of(kTaskStateNames, state); }
+std::string_view name_of(Desired desired) { return text_of(kDesiredNames, desired); }
+std::string_view name_of(Phase phase) { return text_of(kPhaseNames, phase); }
+
+void to_json(json& j, VmState state) { j = name_of(state); }
+void to_json(json& j, TaskKind kind) { j = name_of(kind); }
+void to_json(json& j, TaskState state) { j = name_of(state); }
+void to_json(json& j, Desired desired) { j = name_of(desired); }
+void from_json(const json& j, VmState& state) { state = value_or_first(kVmStateNames, j); }
+void from_json(const json& j, TaskKind& kind) { kind = value_or_first(kTaskKindNames, j); }
+void from_json(const json& j, TaskState& state) { state = value_or_first(kTaskStateNames, j); }
+void from_json(const json& j, Desired& desired) { desired = value_or_first(kDesiredNames, j); }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_address, heartbeat_address, cpus,
@@ -81,12 +112,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, 
                                                 created)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmStatus, state, host, epoch, message, attempts, failed_hosts, since,
                                                 accelerator, memory_tracker)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress, error_code,
-                                                message, created, finished, disk, size_bytes, timeout_seconds, requested_by)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress,
+                                                error_code, message, created, finished, disk, size_bytes,
+                                                timeout_seconds, requested_by)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EventRecord, id, time, severity, kind, host, vm, subject, text)
 
 void to_json(json& j, const OwnerRecord& owner) {
-  j = json{{"phase", phase_names().at(owner.phase)},
+  j = json{{"phase", name_of(owner.phase)},
            {"host", owner.host},
            {"epoch", owner.epoch},
            {"session", owner.session},
@@ -95,7 +127,7 @@ void to_json(json& j, const OwnerRecord& owner) {
 }
 void from_json(const json& j, OwnerRecord& owner) {
   // safety: no defaults here; a record that lacks a field gives nobody a right.
-  owner.phase = phase_named(j.at("phase").get<std::string>());
+  owner.phase = phase_named(j.at("phase"));
   owner.host = j.at("host").get<HostId>();
   owner.epoch = j.at("epoch").get<Epoch>();
   owner.session = j.at("session").get<SessionId>();
@@ -181,45 +213,6 @@ std::string encode(const Any& any) {
         }
       },
       any);
-}
-
-namespace {
-// The names live in the enum tables above; this looks one up without building JSON twice.
-template <class Enum, std::size_t N>
-std::string_view enum_name(Enum value, const std::pair<Enum, std::string_view> (&table)[N]) {
-  for (const auto& [key, text] : table) {
-    if (key == value) return text;
-  }
-  return "?";
-}
-}  // namespace
-
-std::string_view name_of(VmState state) {
-  static constexpr std::pair<VmState, std::string_view> kTable[] = {
-      {VmState::stopped, "stopped"},   {VmState::starting, "starting"}, {VmState::running, "running"},
-      {VmState::frozen, "frozen"},     {VmState::stopping, "stopping"}, {VmState::crashed, "crashed"},
-      {VmState::failed, "failed"}};
-  return enum_name(state, kTable);
-}
-std::string_view name_of(TaskKind kind) {
-  static constexpr std::pair<TaskKind, std::string_view> kTable[] = {
-      {TaskKind::vm_create, "vm.create"}, {TaskKind::vm_start, "vm.start"},   {TaskKind::vm_stop, "vm.stop"},
-      {TaskKind::vm_kill, "vm.kill"},     {TaskKind::vm_reset, "vm.reset"},   {TaskKind::vm_delete, "vm.delete"},
-      {TaskKind::vm_import, "vm.import"}, {TaskKind::vm_resize, "vm.resize"}};
-  return enum_name(kind, kTable);
-}
-std::string_view name_of(TaskState state) {
-  static constexpr std::pair<TaskState, std::string_view> kTable[] = {{TaskState::queued, "queued"},
-                                                                      {TaskState::running, "running"},
-                                                                      {TaskState::succeeded, "succeeded"},
-                                                                      {TaskState::failed, "failed"}};
-  return enum_name(state, kTable);
-}
-std::string_view name_of(Desired desired) { return desired == Desired::running ? "running" : "stopped"; }
-std::string_view name_of(Phase phase) {
-  static constexpr std::pair<Phase, std::string_view> kTable[] = {
-      {Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}};
-  return enum_name(phase, kTable);
 }
 
 }  // namespace hf::record

@@ -5,7 +5,8 @@
 //   cluster                 ClusterRecord   made by `cluster init`
 //   hosts/<host>            HostRecord      written by that host
 //   sessions/<host>         SessionRecord   bound to the host's store lease: its presence is the proof of store contact
-//   incarnations/<host>     SessionRecord   the host's latest session, written with sessions/<host> but kept when the lease ends
+//   incarnations/<host>     SessionRecord   the host's latest session, written with sessions/<host> but kept when the
+//                                           lease ends
 //   leader                  LeaderRecord    bound to the same lease
 //   datastores/<id>         DatastoreRecord
 //   datastore-names/<name>  the DatastoreId that has the name
@@ -181,7 +182,8 @@ struct EventRecord {
 // Any record, for code that handles changes of all keys. monostate: erased, or a key this version does not know.
 using Any = std::variant<std::monostate, ClusterRecord, HostRecord, SessionRecord, LeaderRecord, DatastoreRecord,
                          NetworkRecord, VmRecord, OwnerRecord, VmStatus, TaskRecord, EventRecord>;
-// The record kind follows from the key. monostate for keys that hold none (vm-names/, secrets/); Code::corrupt as decode.
+// The record kind follows from the key. monostate for keys that hold none (vm-names/, secrets/); Code::corrupt as
+// decode.
 Result<Any> decode_at(const std::string& key, const std::string& text);
 // REQUIRES: not monostate
 std::string encode(const Any&);

@@ -17,11 +17,16 @@ TEST(Records, owner_survives_a_round_trip) {
 }
 
 TEST(Records, owner_with_an_unknown_phase_is_corrupt) {
-  EXPECT_EQ(decode<OwnerRecord>(R"({"format":1,"phase":"x","host":"a","epoch":1,"session":"","guarded":true})").code(), Code::corrupt);
+  EXPECT_EQ(
+      decode<OwnerRecord>(R"({"format":1,"phase":"x","host":"a","epoch":1,"session":"","guarded":true})")
+          .code(),
+      Code::corrupt);
 }
 
 TEST(Records, owner_that_lacks_its_host_is_corrupt) {
-  EXPECT_EQ(decode<OwnerRecord>(R"({"format":1,"phase":"claimed","epoch":1,"session":"","guarded":true})").code(), Code::corrupt);
+  EXPECT_EQ(
+      decode<OwnerRecord>(R"({"format":1,"phase":"claimed","epoch":1,"session":"","guarded":true})").code(),
+      Code::corrupt);
 }
 
 TEST(Records, what_is_not_json_is_corrupt) {

@@ -19,28 +19,14 @@
 #include <vector>
 
 #include "base/ensure.hpp"
+#include "base/testing/temp_folder.hpp"
 
 namespace hf::shim_test {
 
 inline constexpr std::uint64_t kHeld = 0;
 inline constexpr std::uint64_t kNever = UINT64_MAX;
 
-class TempFolder {
- public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "holdfast-shim-XXXXXX").string();
-    ENSURE(mkdtemp(name.data()) != nullptr, "A temporary folder is needed.");
-    path_ = name;
-  }
-  ~TempFolder() { std::filesystem::remove_all(path_); }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
+using test::TempFolder;
 
 class HoldPage {
  public:

@@ -165,13 +165,11 @@ TEST(CallWorker, is_destroyed_while_a_call_hangs) {
   auto gate = std::make_shared<Gate>();
   {
     CallWorker worker;
-    (void)worker
-        .run<int>(1ms,
-                  [gate] {
-                    gate->wait();
-                    return Result<int>(1);
-                  })
-        .ok();
+    const auto hang = [gate] {
+      gate->wait();
+      return Result<int>(1);
+    };
+    EXPECT_FALSE(worker.run<int>(1ms, hang).ok());
   }
   gate->open();
 }

@@ -7,12 +7,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fstream>
-#include <sstream>
 #include <string_view>
 #include <thread>
 
 #include "base/log.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::etcd {
 namespace {
@@ -21,21 +20,12 @@ constexpr Duration kAttemptMin = 200ms;
 constexpr Duration kRetryWait = 100ms;  // for a connection that failed before
 constexpr Duration kPause = 50ms;       // after all endpoints have refused
 
-Result<std::string> read_file(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (!file || !(text << file.rdbuf()))
-    return from_errno(fmt::format("Cannot read {}", path), errno == 0 ? EIO : errno);
-  return text.str();
-}
-
 Result<std::shared_ptr<grpc::ChannelCredentials>> credentials(const std::optional<EtcdTls>& tls) {
   if (!tls) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions ssl;
-  TRY_ASSIGN(ssl.pem_root_certs, read_file(tls->ca_file));
-  TRY_ASSIGN(ssl.pem_cert_chain, read_file(tls->cert_file));
-  TRY_ASSIGN(ssl.pem_private_key, read_file(tls->key_file));
+  TRY_ASSIGN(ssl.pem_root_certs, process::read_small_file(tls->ca_file));
+  TRY_ASSIGN(ssl.pem_cert_chain, process::read_small_file(tls->cert_file));
+  TRY_ASSIGN(ssl.pem_private_key, process::read_small_file(tls->key_file));
   return grpc::SslCredentials(ssl);
 }
 

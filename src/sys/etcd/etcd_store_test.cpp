@@ -1,9 +1,12 @@
+// Goal: the store of a cluster keeps the contract of every store, also when members stall, end or lose replies.
+// Method: the contract's suite and single cases against real etcd processes behind relays.
 #include "sys/etcd/etcd_store.hpp"
 
 #include "port/copy_store.hpp"
 #include "port/store_contract.hpp"
 #include "sys/etcd/test_cluster.hpp"
 #include "sys/etcd/test_relay.hpp"
+#include "sys/process/clock.hpp"
 #include "sys/sqlite/sqlite_store.hpp"
 
 namespace hf::etcd {
@@ -23,7 +26,7 @@ class EtcdWorld final : public StoreWorld {
   EtcdWorld() : first_(Cluster::ready(cluster_.options())), second_(Cluster::ready(cluster_.options())) {}
   Store& store() override { return *first_; }
   Store* second() override { return second_.get(); }
-  Instant now() override { return sqlite::boot_time(); }
+  Instant now() override { return sys::boot_now(); }
   void pass() override { std::this_thread::sleep_for(20ms); }
   bool restart() override {
     cluster_.members[0]->kill();
@@ -248,7 +251,7 @@ TEST(CopyStore, a_single_host_grows_into_a_cluster) {
   Cluster cluster(1);
   auto to = Cluster::ready(cluster.options());
   ASSERT_NE(to, nullptr);
-  auto from = sqlite::SqliteStore::open({cluster.folder.path + "/store.db"});
+  auto from = sqlite::SqliteStore::open({cluster.folder.path() + "/store.db"});
   ASSERT_TRUE(from.ok());
   const auto lease = (*from)->grant(60s);
   ASSERT_TRUE((*from)->commit(put("sessions/host1", "1", *lease)).ok());

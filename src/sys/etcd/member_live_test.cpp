@@ -1,3 +1,4 @@
+// Goal: members join and leave a running cluster, also over TLS. Method: real etcd processes and certificates.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -87,12 +88,12 @@ std::string make_certificates(const std::string& folder, const std::string& name
 TEST(EtcdTls, both_sides_must_show_a_certificate_of_the_cluster) {
   test::TempFolder folder;
   for (const char* name : {"ours", "theirs"}) {
-    const std::string out = make_certificates(folder.path, name);
+    const std::string out = make_certificates(folder.path(), name);
     ASSERT_NE(out.find("all made"), std::string::npos) << out;
   }
   const auto tls = [&](const std::string& ca, const std::string& own) {
-    return EtcdTls{folder.path + "/" + ca + "-ca.pem", folder.path + "/" + own + ".pem",
-                   folder.path + "/" + own + ".key"};
+    return EtcdTls{folder.path() + "/" + ca + "-ca.pem", folder.path() + "/" + own + ".pem",
+                   folder.path() + "/" + own + ".key"};
   };
   Cluster cluster(3, tls("ours", "ours"));
   auto store = Cluster::ready(cluster.options());

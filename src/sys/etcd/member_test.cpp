@@ -1,3 +1,4 @@
+// Goal: an etcd member is started with the right words. Method: configuration in, command line out.
 #include "sys/etcd/member.hpp"
 
 #include <gtest/gtest.h>

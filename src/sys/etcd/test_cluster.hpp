@@ -22,22 +22,14 @@
 #include <thread>
 #include <vector>
 
+#include "base/testing/temp_folder.hpp"
 #include "sys/etcd/etcd_store.hpp"
 #include "sys/etcd/member.hpp"
+#include "sys/process/run.hpp"
 
 namespace hf::etcd::test {
 
-class TempFolder {
- public:
-  TempFolder() {
-    char name[] = "/tmp/hf-etcd-XXXXXX";
-    path = ::mkdtemp(name);
-  }
-  ~TempFolder() { std::filesystem::remove_all(path); }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  std::string path;
-};
+using hf::test::TempFolder;
 
 inline sockaddr_in loopback(int port) {
   sockaddr_in address{};
@@ -65,13 +57,8 @@ inline std::string at_port(int port) { return "127.0.0.1:" + std::to_string(port
 
 // Runs a command line of the shell; its standard output.
 inline std::string shell(const std::string& command) {
-  std::string out;
-  FILE* pipe = ::popen(command.c_str(), "r");
-  std::array<char, 4096> buffer{};
-  while (const std::size_t got = std::fread(buffer.data(), 1, buffer.size(), pipe))
-    out.append(buffer.data(), got);
-  ::pclose(pipe);
-  return out;
+  const auto run = process::run_tool({"/bin/sh", "-c", command});
+  return run.ok() ? run->out : run.error().what;
 }
 
 // Polls until `done`; false after 60 s: a limit for a hung test, not a figure.
@@ -135,13 +122,13 @@ class Cluster {
   Process& prepare(const std::string& name) {
     MemberConfig config;
     config.name = name;
-    config.data_dir = folder.path + "/" + name;
+    config.data_dir = folder.path() + "/" + name;
     config.client_address = at_port(free_port());
     config.peer_address = at_port(free_port());
-    config.token = folder.path;
+    config.token = folder.path();
     config.client_tls = tls_;
     config.peer_tls = tls_;
-    members.push_back(std::make_unique<Process>(config, folder.path + "/" + name + ".log"));
+    members.push_back(std::make_unique<Process>(config, folder.path() + "/" + name + ".log"));
     return *members.back();
   }
   std::string url_of(const Process& member) const {

@@ -18,10 +18,10 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/testing/temp_folder.hpp"
 #include "core/vm/identity.hpp"
 #include "core/vm/qemu_command.hpp"
 #include "sys/image/image.hpp"
-#include "sys/image/scratch_test.hpp"
 #include "sys/image/seed.hpp"
 
 namespace hf::image {
@@ -148,7 +148,7 @@ class Accepted : public testing::Test {
   }
 
   static constexpr int kFirstTap = 100;
-  Scratch scratch_;
+  test::TempFolder scratch_;
 };
 
 VmSpec named(const std::string& name) {

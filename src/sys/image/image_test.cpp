@@ -13,8 +13,8 @@
 #include <fstream>
 #include <functional>
 
+#include "base/testing/temp_folder.hpp"
 #include "base/rng.hpp"
-#include "sys/image/scratch_test.hpp"
 #include "sys/image/seed.hpp"
 #include "sys/process/run.hpp"
 
@@ -47,7 +47,7 @@ bool same_content(const std::string& a, const std::string& b) {
 }
 
 TEST(Image, created_image_has_format_size_and_mode) {
-  Scratch scratch;
+  test::TempFolder scratch;
   for (auto format : {DiskFormat::raw, DiskFormat::qcow2}) {
     const std::string path = scratch / (format == DiskFormat::raw ? "a,b.raw" : "a,b.qcow2");
     ASSERT_TRUE(create(path, {format, 10 * kMiB, true}).ok());
@@ -67,7 +67,7 @@ TEST(Image, created_image_has_format_size_and_mode) {
 TEST(Image, image_that_is_not_there_is_not_found) { EXPECT_EQ(info("/nowhere/x").code(), Code::not_found); }
 
 TEST(Image, image_grows_and_never_shrinks) {
-  Scratch scratch;
+  test::TempFolder scratch;
   const std::string path = scratch / "a.qcow2";
   ASSERT_TRUE(create(path, {DiskFormat::qcow2, 10 * kMiB, false}).ok());
   ASSERT_TRUE(grow(path, DiskFormat::qcow2, 20 * kMiB).ok());
@@ -83,7 +83,7 @@ TEST(Image, image_grows_and_never_shrinks) {
 }
 
 TEST(Image, import_copies_converts_grows_and_reports_progress) {
-  Scratch scratch;
+  test::TempFolder scratch;
   write_noise(scratch / "source", 8 * kMiB);
   std::vector<int> progress;
   Job job;
@@ -100,7 +100,7 @@ TEST(Image, import_copies_converts_grows_and_reports_progress) {
 }
 
 TEST(Image, import_refuses_what_does_not_fit_or_is_not_whole) {
-  Scratch scratch;
+  test::TempFolder scratch;
   ASSERT_TRUE(create(scratch / "base.qcow2", {DiskFormat::qcow2, 10 * kMiB, false}).ok());
   EXPECT_EQ(import(scratch / "base.qcow2", scratch / "x", {DiskFormat::raw, 5 * kMiB, false}).code(),
             Code::invalid);
@@ -116,7 +116,7 @@ TEST(Image, import_refuses_what_does_not_fit_or_is_not_whole) {
 }
 
 TEST(Image, stopped_import_leaves_nothing) {
-  Scratch scratch;
+  test::TempFolder scratch;
   write_noise(scratch / "source", 64 * kMiB);
   std::stop_source source;
   Job job;
@@ -128,7 +128,7 @@ TEST(Image, stopped_import_leaves_nothing) {
 }
 
 TEST(Image, partials_of_a_crash_are_removed_and_nothing_else) {
-  Scratch scratch;
+  test::TempFolder scratch;
   std::ofstream(scratch / "a.qcow2.partial") << "half";
   std::ofstream(scratch / "a.qcow2") << "whole";
   fs::create_directory(scratch / "seed.iso.sources.partial");
@@ -140,7 +140,7 @@ TEST(Image, partials_of_a_crash_are_removed_and_nothing_else) {
 }
 
 TEST(Image, partial_of_a_crash_does_not_hinder_the_next_try) {
-  Scratch scratch;
+  test::TempFolder scratch;
   std::ofstream(scratch / "a.qcow2.partial") << "half";
   auto created = create(scratch / "a.qcow2", {DiskFormat::qcow2, kMiB, false});
   ASSERT_TRUE(created.ok()) << created.error().what;
@@ -166,7 +166,7 @@ int on_full_disk(const std::string& directory, const std::function<bool()>& chec
 }
 
 TEST(Image, full_datastore_is_no_room_and_leaves_nothing) {
-  Scratch scratch;
+  test::TempFolder scratch;
   write_noise(scratch / "source", 4 * kMiB);
   fs::create_directory(scratch / "full");
   const std::string full = scratch / "full";
@@ -184,7 +184,7 @@ TEST(Image, full_datastore_is_no_room_and_leaves_nothing) {
 }
 
 TEST(Image, direct_io_is_probed_without_a_trace) {
-  Scratch scratch;
+  test::TempFolder scratch;
   const int fd = ::open((scratch / "x").c_str(), O_CREAT | O_RDWR | O_DIRECT, 0600);
   EXPECT_EQ(supports_direct_io(scratch.path()), fd >= 0);
   ::close(fd);
@@ -193,7 +193,7 @@ TEST(Image, direct_io_is_probed_without_a_trace) {
 }
 
 // What stands in this file of the ISO.
-std::string from_iso(const std::string& iso, const std::string& name, const Scratch& scratch) {
+std::string from_iso(const std::string& iso, const std::string& name, const test::TempFolder& scratch) {
   auto output =
       run_tool({"xorriso", "-osirrox", "on", "-indev", iso, "-extract", "/" + name, scratch / name});
   if (!output.ok() || !output->ok()) return "?";
@@ -202,7 +202,7 @@ std::string from_iso(const std::string& iso, const std::string& name, const Scra
 }
 
 TEST(Seed, holds_the_documents_and_the_label) {
-  Scratch scratch, out;
+  test::TempFolder scratch, out;
   vm::CloudInit seed{"#cloud-config\nx: \xc3\xa4\n", "", "version: 2\n"};
   for (int i = 0; i < 2; ++i) {  // the second replaces the first
     auto made = make_seed(seed, "web", "vm-1", scratch / "seed.iso");

@@ -1,6 +1,6 @@
 #pragma once
-// Network heartbeats: one small authenticated UDP datagram a second from each host to each other. They only ever say "alive":
-// a heard heartbeat keeps a host from being declared dead. Format: doc/formats.md, "Network heartbeat".
+// Network heartbeats: one small authenticated UDP datagram a second from each host to each other. They only ever say
+// "alive": a heard heartbeat keeps a host from being declared dead. Format: doc/formats.md, "Network heartbeat".
 #include <cstdint>
 #include <functional>
 #include <map>

@@ -1,29 +1,18 @@
 #include "sys/pki/pki.hpp"
 
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/rand.h>
-#include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
 #include <array>
 #include <memory>
 
 #include "sys/pki/files.hpp"
+#include "sys/pki/openssl.hpp"
 
 namespace hf::pki {
 namespace {
 
-template <auto Free>
-struct Deleter {
-  template <class T>
-  void operator()(T* pointer) const {
-    Free(pointer);
-  }
-};
-using Certificate = std::unique_ptr<X509, Deleter<X509_free>>;
-using Key = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using Bio = std::unique_ptr<BIO, Deleter<BIO_free>>;
 using Name = std::unique_ptr<X509_NAME, Deleter<X509_NAME_free>>;
 using Trust = std::unique_ptr<X509_STORE, Deleter<X509_STORE_free>>;
 using TrustContext = std::unique_ptr<X509_STORE_CTX, Deleter<X509_STORE_CTX_free>>;
@@ -35,18 +24,6 @@ constexpr const char* kCaOrganization = "holdfast-ca";
 
 Error crypto(const char* what) { return Error{Code::failed, std::string("OpenSSL cannot ") + what + "."}; }
 
-std::string text_of(BIO* bio) {
-  char* data = nullptr;
-  const long size = BIO_get_mem_data(bio, &data);
-  return std::string(data, static_cast<std::size_t>(size));
-}
-
-std::string pem_of(X509* certificate) {
-  const Bio bio(BIO_new(BIO_s_mem()));
-  PEM_write_bio_X509(bio.get(), certificate);
-  return text_of(bio.get());
-}
-
 std::string pem_of(EVP_PKEY* key) {
   const Bio bio(BIO_new(BIO_s_mem()));
   PEM_write_bio_PrivateKey(bio.get(), key, nullptr, nullptr, 0, nullptr, nullptr);
@@ -54,14 +31,14 @@ std::string pem_of(EVP_PKEY* key) {
 }
 
 Result<Certificate> certificate_from(const std::string& pem) {
-  const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const Bio bio = memory_of(pem);
   Certificate certificate(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
   if (!certificate) return Error{Code::invalid, "This is not a certificate in PEM form."};
   return certificate;
 }
 
 Result<Key> key_from(const std::string& pem) {
-  const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const Bio bio = memory_of(pem);
   Key key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
   if (!key) return Error{Code::invalid, "This is not a private key in PEM form."};
   return key;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/testing/temp_folder.hpp"
 #include "sys/pki/files.hpp"
 
 namespace hf::pki {
@@ -15,15 +16,10 @@ namespace {
 
 class Pki : public ::testing::Test {
  protected:
-  Pki() {
-    char name[] = "/tmp/hf-pki-XXXXXX";
-    folder_ = ::mkdtemp(name);
-  }
-  ~Pki() override { std::filesystem::remove_all(folder_); }
   KeyPair issue_host(std::chrono::hours validity = std::chrono::hours(24)) {
     return *issue(ca_, {Role::host, "host1", {"10.77.0.1"}, validity});
   }
-  std::string folder_;
+  test::TempFolder folder_;
   KeyPair ca_ = *make_ca("test");
 };
 
@@ -76,22 +72,22 @@ TEST_F(Pki, names_that_would_inject_into_the_extension_are_refused) {
 
 TEST_F(Pki, saved_credentials_load_again_and_the_key_is_private) {
   const Credentials credentials{ca_.certificate_pem, issue_host()};
-  ASSERT_TRUE(save(credentials, folder_ + "/pki").ok());
-  EXPECT_EQ(*load(folder_ + "/pki"), credentials);
+  ASSERT_TRUE(save(credentials, folder_ / "pki").ok());
+  EXPECT_EQ(*load(folder_ / "pki"), credentials);
   struct stat info{};
-  ::stat((folder_ + "/pki/key.pem").c_str(), &info);
+  ::stat((folder_ / "pki/key.pem").c_str(), &info);
   EXPECT_EQ(info.st_mode & 0777U, 0600U);
-  ::stat((folder_ + "/pki/cert.pem").c_str(), &info);
+  ::stat((folder_ / "pki/cert.pem").c_str(), &info);
   EXPECT_EQ(info.st_mode & 0777U, 0644U);
-  EXPECT_EQ(load(folder_ + "/none").code(), Code::not_found);
+  EXPECT_EQ(load(folder_ / "none").code(), Code::not_found);
 }
 
 TEST_F(Pki, a_written_file_leaves_no_temporary_behind) {
-  ASSERT_TRUE(write_file(folder_ + "/x", "one", 0644).ok());
-  ASSERT_TRUE(write_file(folder_ + "/x", "two", 0644).ok());
-  EXPECT_EQ(*read_file(folder_ + "/x"), "two");
+  ASSERT_TRUE(write_file(folder_ / "x", "one", 0644).ok());
+  ASSERT_TRUE(write_file(folder_ / "x", "two", 0644).ok());
+  EXPECT_EQ(*read_file(folder_ / "x"), "two");
   int count = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder_)) ++count;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder_.path())) ++count;
   EXPECT_EQ(count, 1);
 }
 

@@ -6,9 +6,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <cstdlib>
-#include <filesystem>
 
+#include "base/testing/temp_folder.hpp"
 #include "sys/process/cgroup.hpp"
 #include "sys/process/daemonize.hpp"
 #include "sys/process/host_facts.hpp"
@@ -20,17 +19,11 @@ namespace {
 
 class ProcessTest : public testing::Test {
  protected:
-  void SetUp() override {
-    char path[] = "/tmp/hf-process-XXXXXX";
-    ASSERT_NE(::mkdtemp(path), nullptr);
-    folder_ = path;
-  }
   void TearDown() override {
     if (cgroup_) {
       (void)cgroup_->kill_all(5s);  // a failure shows in remove()
       EXPECT_TRUE(cgroup_->remove().ok());
     }
-    std::filesystem::remove_all(folder_);
   }
   bool make_cgroup() {
     const auto mount = cgroup2_mount();
@@ -42,14 +35,14 @@ class ProcessTest : public testing::Test {
     DetachRequest request;
     request.argv = {"/bin/sh", "-c", script};
     request.environment = {"PATH=/usr/bin:/bin", "COLOUR=blue"};
-    request.output_path = folder_ + "/output";
+    request.output_path = folder_ / "output";
     return request;
   }
   std::string output() {
-    const auto text = read_small_file(folder_ + "/output");
+    const auto text = read_small_file(folder_ / "output");
     return text ? *text : text.error().what;
   }
-  std::string folder_;
+  test::TempFolder folder_;
   std::optional<Cgroup> cgroup_;
 };
 
@@ -94,7 +87,7 @@ TEST_F(ProcessTest, detached_runs_as_the_user_in_the_cgroup_without_new_privileg
 
 TEST_F(ProcessTest, detached_program_that_is_missing_is_an_error) {
   auto request = shell("");
-  request.argv = {folder_ + "/no-such-program"};
+  request.argv = {folder_ / "no-such-program"};
   const auto process = spawn_detached(request);
   ASSERT_FALSE(process.ok());
   EXPECT_EQ(process.code(), Code::not_found);
@@ -161,15 +154,15 @@ TEST(CgroupMount, is_found_or_explained) {
 }
 
 TEST_F(ProcessTest, file_is_replaced_and_its_tail_read) {
-  const std::string path = folder_ + "/file";
+  const std::string path = folder_ / "file";
   ASSERT_TRUE(replace_file(path, "one", 0600).ok());
   ASSERT_TRUE(replace_file(path, "two three", 0600).ok());
   EXPECT_EQ(*read_small_file(path), "two three");
   EXPECT_EQ(read_small_file(path, 4).code(), Code::corrupt);
   EXPECT_EQ(*read_tail(path, 5), "three");
   EXPECT_EQ(*read_tail(path, 500), "two three");
-  EXPECT_EQ(*list_folder(folder_), std::vector<std::string>{"file"});
-  EXPECT_TRUE(list_folder(folder_ + "/none")->empty());
+  EXPECT_EQ(*list_folder(folder_.path()), std::vector<std::string>{"file"});
+  EXPECT_TRUE(list_folder(folder_ / "none")->empty());
 }
 
 TEST(HostFacts, of_this_machine_are_plausible) {

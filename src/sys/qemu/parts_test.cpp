@@ -15,6 +15,7 @@
 #include <set>
 #include <thread>
 
+#include "base/testing/temp_folder.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/accelerator.hpp"
 #include "sys/qemu/exit_reason.hpp"
@@ -28,16 +29,7 @@
 namespace hf::qemu {
 namespace {
 using process::UniqueFd;
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    char made[] = "/tmp/hf-parts-XXXXXX";
-    if (::mkdtemp(made) != nullptr) path = made;
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
+using test::TempFolder;
 
 // Accepts one client and plays the script with it.
 class ScriptedServer {
@@ -46,7 +38,7 @@ class ScriptedServer {
   explicit ScriptedServer(Script script) : listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    std::strcpy(address.sun_path, path().c_str());
+    path().copy(address.sun_path, sizeof address.sun_path - 1);
     EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
     EXPECT_EQ(::listen(listener_.get(), 1), 0);
     thread_ = std::thread([this, play = std::move(script)] {
@@ -55,17 +47,17 @@ class ScriptedServer {
     });
   }
   ~ScriptedServer() { thread_.join(); }
-  std::string path() const { return folder_.path + "/socket"; }
+  std::string path() const { return folder_.path() + "/socket"; }
 
  private:
-  TemporaryFolder folder_;
+  TempFolder folder_;
   UniqueFd listener_;
   std::thread thread_;
 };
 
 void say(int fd, const std::string& text) {
-  (void)send_all(fd, text, 5s);
-}  // a broken pipe shows in the client's result
+  (void)send_all(fd, text, 5s);  // a broken pipe shows in the client's result
+}
 
 std::string hear_line(int fd) {
   std::string line;
@@ -292,8 +284,8 @@ TEST(LaunchRecord, survives_its_file_and_nonsense_is_corrupt) {
 }
 
 TEST(Logs, are_bounded_and_their_end_is_kept) {
-  const TemporaryFolder folder;
-  const std::string log = folder.path + "/console.log";
+  const TempFolder folder;
+  const std::string log = folder.path() + "/console.log";
   const UniqueFd writer(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   const auto append = [&](const std::string& text) {
     EXPECT_EQ(::write(writer.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
@@ -308,12 +300,12 @@ TEST(Logs, are_bounded_and_their_end_is_kept) {
   EXPECT_EQ(*log_tail(log, 100), "first+second");
   EXPECT_EQ(*log_tail(log, 8), "t+second");
   EXPECT_EQ(*log_tail(log, 3), "ond");
-  EXPECT_TRUE(trim_log(folder.path + "/none", 5).ok());
+  EXPECT_TRUE(trim_log(folder.path() + "/none", 5).ok());
 }
 
 TEST(HoldPage, is_one_page_that_holds_everything) {
-  const TemporaryFolder folder;
-  const std::string path = folder.path + "/hold.page";
+  const TempFolder folder;
+  const std::string path = folder.path() + "/hold.page";
   ASSERT_TRUE(create_hold_page(path, ::getegid()).ok());
   EXPECT_EQ(*process::read_small_file(path), std::string(4096, '\0'));
   EXPECT_EQ(create_hold_page(path, ::getegid()).code(), Code::exists);
@@ -324,17 +316,17 @@ class ResolveTest : public testing::Test {
   void SetUp() override {
     request_.vm = VmId("vm-1");
     request_.spec.datastore = "main";
-    request_.datastore_paths = {{"main", folder_.path + "/main"}, {"iso", folder_.path + "/iso"}};
-    std::filesystem::create_directories(folder_.path + "/main/vm-1");
-    std::filesystem::create_directories(folder_.path + "/iso/linux");
+    request_.datastore_paths = {{"main", folder_.path() + "/main"}, {"iso", folder_.path() + "/iso"}};
+    std::filesystem::create_directories(folder_.path() + "/main/vm-1");
+    std::filesystem::create_directories(folder_.path() + "/iso/linux");
     touch("iso/linux/debian.iso");
     touch("main/vm-1/root.qcow2");
     touch("template.fd");
-    firmware_ = {folder_.path + "/template.fd", folder_.path + "/template.fd"};
+    firmware_ = {folder_.path() + "/template.fd", folder_.path() + "/template.fd"};
   }
-  void touch(const std::string& name) { std::ofstream(folder_.path + "/" + name) << "content of " << name; }
+  void touch(const std::string& name) { std::ofstream(folder_.path() + "/" + name) << "content of " << name; }
 
-  TemporaryFolder folder_;
+  TempFolder folder_;
   LaunchRequest request_;
   Firmware firmware_;
 };
@@ -350,14 +342,14 @@ TEST_F(ResolveTest, everything_gets_its_path) {
   const auto made = resolve(request_, firmware_);
   ASSERT_TRUE(made.ok()) << made.error().what;
   ASSERT_EQ(made->context.disks.size(), 3U);
-  EXPECT_EQ(made->context.disks[0].path, folder_.path + "/main/vm-1/root.qcow2");
-  EXPECT_EQ(made->context.disks[1].path, folder_.path + "/iso/linux/debian.iso");
+  EXPECT_EQ(made->context.disks[0].path, folder_.path() + "/main/vm-1/root.qcow2");
+  EXPECT_EQ(made->context.disks[1].path, folder_.path() + "/iso/linux/debian.iso");
   EXPECT_TRUE(made->context.disks[1].cdrom && made->context.disks[1].read_only);
   EXPECT_EQ(made->context.disks[1].format, vm::DiskFormat::raw);
-  EXPECT_EQ(made->context.disks[2].path, folder_.path + "/main/vm-1/seed.iso");
+  EXPECT_EQ(made->context.disks[2].path, folder_.path() + "/main/vm-1/seed.iso");
   EXPECT_EQ(made->context.disks[2].name, vm::kSeedName);
   EXPECT_TRUE(made->context.disks[2].read_only && !made->context.disks[2].cdrom);
-  EXPECT_EQ(made->context.kernel, folder_.path + "/iso/linux/debian.iso");
+  EXPECT_EQ(made->context.kernel, folder_.path() + "/iso/linux/debian.iso");
   EXPECT_EQ(made->context.initrd, "");
   EXPECT_EQ(*process::read_small_file(made->context.firmware_vars), "content of template.fd");
   EXPECT_EQ(made->owned_files.size(), 3U);

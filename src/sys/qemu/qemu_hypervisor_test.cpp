@@ -118,7 +118,8 @@ class QemuHypervisorTest : public testing::Test {
   void TearDown() override {
     hypervisor_.reset();
     if (folder_.empty()) return;
-    for (const char* vm : {"vm-1", "vm-2"}) (void)options_.cgroup_of(VmId(vm)).kill_all(5s);
+    for (const char* vm : {"vm-1", "vm-2"})
+      (void)options_.cgroup_of(VmId(vm)).kill_all(5s);  // a failure shows below: the folder is still there
     for (const char* vm : {"/vms/vm-1", "/vms/vm-2", "/vms", ""})
       ::rmdir((options_.cgroup_root + vm).c_str());
     EXPECT_FALSE(std::filesystem::exists(options_.cgroup_root));

@@ -1,7 +1,6 @@
 #include "sys/sqlite/sqlite_store.hpp"
 
 #include <fmt/format.h>
-#include <time.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -40,12 +39,6 @@ void sort_by_key(std::vector<Change>& changes) {
 }
 
 }  // namespace
-
-Instant boot_time() {
-  timespec now{};
-  ::clock_gettime(CLOCK_BOOTTIME, &now);
-  return Instant(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
-}
 
 // Everything below `mutex_`; the *_locked functions expect it held.
 class SqliteStore::Impl {
@@ -267,8 +260,7 @@ Status SqliteStore::Impl::transact_locked(const std::function<Status()>& act) {
     acted = database_.execute("COMMIT");
   }
   if (acted.ok()) return acted;
-  (void)database_.execute(
-      "ROLLBACK");  // SQLite has often rolled back by itself; the first error is the one to tell
+  (void)database_.execute("ROLLBACK");  // SQLite has often done it itself; the first error is the one to tell
   // The log may hold the whole transaction although the sync failed: a later open would find it done.
   if (committing && acted.code() == Code::failed)
     return Error{Code::outcome_unknown, acted.error().what + " The change may or may not be on the disk."};

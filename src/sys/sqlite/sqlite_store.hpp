@@ -11,15 +11,13 @@
 #include <string>
 
 #include "port/store.hpp"
+#include "sys/process/clock.hpp"
 
 namespace hf::sqlite {
 
-// CLOCK_BOOTTIME: goes on while the machine sleeps.
-Instant boot_time();
-
 struct SqliteOptions {
   std::string path;  // made if absent, readable by its owner only; the folder must exist
-  std::function<Instant()> clock = boot_time;
+  std::function<Instant()> clock = sys::boot_now;
 };
 
 class SqliteStore final : public Store {

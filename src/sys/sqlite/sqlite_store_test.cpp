@@ -1,3 +1,5 @@
+// Goal: the store of a single host keeps the contract of every store, and its file survives what files meet: a
+// second opener, damage, a full disk. Method: the contract's suite, and real files.
 #include "sys/sqlite/sqlite_store.hpp"
 
 #include <sys/mount.h>
@@ -8,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/testing/temp_folder.hpp"
 #include "port/copy_store.hpp"
 #include "port/store_contract.hpp"
 
@@ -16,19 +19,7 @@ namespace {
 
 using sqlite::SqliteOptions;
 using sqlite::SqliteStore;
-
-class TempFolder {
- public:
-  TempFolder() {
-    char name[] = "/tmp/hf-sqlite-XXXXXX";
-    path = ::mkdtemp(name);
-  }
-  ~TempFolder() { std::filesystem::remove_all(path); }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  std::string file() const { return path + "/store.db"; }
-  std::string path;
-};
+using test::TempFolder;
 
 class SqliteWorld final : public StoreWorld {
  public:
@@ -39,7 +30,7 @@ class SqliteWorld final : public StoreWorld {
   void pass() override { clock_ += Duration(20ms).count(); }
   bool restart() override {
     store_.reset();
-    auto opened = SqliteStore::open({folder_.file(), [this] { return now(); }});
+    auto opened = SqliteStore::open({folder_ / "store.db", [this] { return now(); }});
     EXPECT_TRUE(opened.ok()) << opened.error().what;
     store_ = std::move(opened).value();
     return true;
@@ -58,7 +49,7 @@ INSTANTIATE_TEST_SUITE_P(Sqlite, StoreContract,
 // Goal: a watch hears of a lease's end although nobody calls the store. Method: the real clock.
 TEST(SqliteStore, a_lease_ends_without_any_call) {
   TempFolder folder;
-  auto store = SqliteStore::open({folder.file()});
+  auto store = SqliteStore::open({folder / "store.db"});
   ASSERT_TRUE(store.ok()) << store.error().what;
   const LeaseId lease = *(*store)->grant(2s);
   ASSERT_TRUE((*store)->commit(put("a", "1", lease))->done);
@@ -71,7 +62,7 @@ TEST(SqliteStore, a_lease_ends_without_any_call) {
 TEST(SqliteStore, after_a_reopen_leases_have_their_whole_ttl_again) {
   TempFolder folder;
   std::atomic<std::int64_t> seconds{1000};
-  const SqliteOptions options{folder.file(), [&] { return Instant(std::chrono::seconds(seconds)); }};
+  const SqliteOptions options{folder / "store.db", [&] { return Instant(std::chrono::seconds(seconds)); }};
   auto store = SqliteStore::open(options);
   const LeaseId lease = *(*store)->grant(10s);
   ASSERT_TRUE((*store)->commit(put("a", "1", lease))->done);
@@ -87,18 +78,18 @@ TEST(SqliteStore, after_a_reopen_leases_have_their_whole_ttl_again) {
 
 TEST(SqliteStore, a_second_open_is_refused) {
   TempFolder folder;
-  auto store = SqliteStore::open({folder.file()});
+  auto store = SqliteStore::open({folder / "store.db"});
   ASSERT_TRUE(store.ok());
-  EXPECT_EQ(SqliteStore::open({folder.file()}).code(), Code::conflict);
+  EXPECT_EQ(SqliteStore::open({folder / "store.db"}).code(), Code::conflict);
   store->reset();
-  EXPECT_TRUE(SqliteStore::open({folder.file()}).ok());
+  EXPECT_TRUE(SqliteStore::open({folder / "store.db"}).ok());
 }
 
 TEST(SqliteStore, only_the_owner_can_read_the_file) {
   TempFolder folder;
-  auto store = SqliteStore::open({folder.file()});
+  auto store = SqliteStore::open({folder / "store.db"});
   ASSERT_TRUE((*store)->commit(put("secrets/ca", "1"))->done);
-  for (const auto& file : std::filesystem::directory_iterator(folder.path)) {
+  for (const auto& file : std::filesystem::directory_iterator(folder.path())) {
     struct stat about{};
     ASSERT_EQ(::stat(file.path().c_str(), &about), 0);
     EXPECT_EQ(about.st_mode & 0777, 0600u) << file.path();
@@ -107,8 +98,8 @@ TEST(SqliteStore, only_the_owner_can_read_the_file) {
 
 TEST(SqliteStore, a_file_that_is_no_store_is_corrupt) {
   TempFolder folder;
-  std::ofstream(folder.file()) << std::string(10000, 'x');
-  const auto opened = SqliteStore::open({folder.file()});
+  std::ofstream(folder / "store.db") << std::string(10000, 'x');
+  const auto opened = SqliteStore::open({folder / "store.db"});
   ASSERT_FALSE(opened.ok());
   EXPECT_EQ(opened.code(), Code::corrupt) << opened.error().what;
 }
@@ -116,18 +107,18 @@ TEST(SqliteStore, a_file_that_is_no_store_is_corrupt) {
 TEST(SqliteStore, a_damaged_file_is_corrupt) {
   TempFolder folder;
   {
-    auto store = SqliteStore::open({folder.file()});
+    auto store = SqliteStore::open({folder / "store.db"});
     for (int i = 0; i < 50; ++i)
       ASSERT_TRUE((*store)->commit(put(std::to_string(i), std::string(2000, 'v')))->done);
   }
-  const auto size = std::filesystem::file_size(folder.file());
-  std::fstream file(folder.file(), std::ios::in | std::ios::out | std::ios::binary);
+  const auto size = std::filesystem::file_size(folder / "store.db");
+  std::fstream file(folder / "store.db", std::ios::in | std::ios::out | std::ios::binary);
   for (std::uintmax_t at = 4096; at < size; at += 4096) {
     file.seekp(static_cast<std::streamoff>(at));
     file << std::string(512, '\x5a');
   }
   file.close();
-  const auto opened = SqliteStore::open({folder.file()});
+  const auto opened = SqliteStore::open({folder / "store.db"});
   ASSERT_FALSE(opened.ok());
   EXPECT_EQ(opened.code(), Code::corrupt) << opened.error().what;
 }
@@ -140,12 +131,12 @@ TEST(SqliteStore, a_missing_folder_is_not_found) {
 // system.
 TEST(SqliteStore, a_full_disk_is_no_room) {
   TempFolder folder;
-  if (::mount("tmpfs", folder.path.c_str(), "tmpfs", 0, "size=512k") != 0) GTEST_SKIP() << "needs root";
+  if (::mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=512k") != 0) GTEST_SKIP() << "needs root";
   const std::unique_ptr<const char, int (*)(const char*)> mounted(
-      folder.path.c_str(), [](const char* path) { return ::umount2(path, MNT_DETACH); });
+      folder.path().c_str(), [](const char* path) { return ::umount2(path, MNT_DETACH); });
   {
-    const std::string filler = folder.path + "/filler";
-    auto store = SqliteStore::open({folder.file()});
+    const std::string filler = folder.path() + "/filler";
+    auto store = SqliteStore::open({folder / "store.db"});
     ASSERT_TRUE(store.ok()) << store.error().what;
     ASSERT_TRUE((*store)->commit(put("a", "1"))->done);
     {
@@ -164,8 +155,8 @@ TEST(SqliteStore, a_full_disk_is_no_room) {
 
 TEST(CopyStore, takes_what_no_lease_binds_and_refuses_a_used_destination) {
   TempFolder one, two;
-  auto from = SqliteStore::open({one.file()});
-  auto to = SqliteStore::open({two.file()});
+  auto from = SqliteStore::open({one / "store.db"});
+  auto to = SqliteStore::open({two / "store.db"});
   const LeaseId lease = *(*from)->grant(60s);
   for (int i = 0; i < 300; ++i)
     ASSERT_TRUE((*from)->commit(put("k" + std::to_string(i), std::string(9000, 'v')))->done);

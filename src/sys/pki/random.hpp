@@ -1,12 +1,10 @@
 #pragma once
-// Wall time for people and records, and random ids: what records need of the machine. Stateless; any thread.
+// Random ids. Stateless; any thread.
+#include <cstddef>
 #include <string>
-
-#include "base/time.hpp"
 
 namespace hf::pki {
 
-WallMs wall_now();
 // `bytes` random bytes as lower-case hex, from OpenSSL's generator.
 std::string random_hex(std::size_t bytes);
 

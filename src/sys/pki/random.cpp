@@ -1,4 +1,4 @@
-#include "sys/pki/system.hpp"
+#include "sys/pki/random.hpp"
 
 #include <openssl/rand.h>
 
@@ -7,11 +7,6 @@
 #include "base/ensure.hpp"
 
 namespace hf::pki {
-
-WallMs wall_now() {
-  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(since_1970).count();
-}
 
 std::string random_hex(std::size_t bytes) {
   std::vector<unsigned char> raw(bytes);
