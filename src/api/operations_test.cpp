@@ -185,12 +185,8 @@ TEST_F(OperationsTest, kill_overrides_a_running_stop) {
 }
 
 TEST_F(OperationsTest, resize_grows_the_spec_only_once_the_image_has_grown) {
-  auto spec = spec_of("web");
-  spec.datastore = "shared";
-  vm::Disk disk;
-  disk.name = "root";
-  disk.size_bytes = std::uint64_t{10} << 30;
-  spec.disks.push_back(disk);
+  auto spec = cluster_.spec("web", 512);
+  spec.disks[0].size_bytes = std::uint64_t{10} << 30;
   const auto made = operations_.create_vm(spec, "", by_);
   ASSERT_TRUE(made.ok()) << made.error().what;
   finish(*made);
