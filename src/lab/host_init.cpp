@@ -17,6 +17,7 @@
 #include "lab/cgroup.hpp"
 #include "lab/files.hpp"
 #include "lab/services.hpp"
+#include "sys/process/own_nice.hpp"
 
 namespace hf::lab {
 namespace {
@@ -52,7 +53,7 @@ struct Running {
     log(Level::error, "service not started", {{"why", joined.error().what}});
     ::_exit(126);
   }
-  ::setpriority(PRIO_PROCESS, 0, one.service.nice);
+  process::set_own_nice(one.service.nice);
   for (const auto& [key, value] : one.service.environment) ::setenv(key.c_str(), value.c_str(), 1);
   std::vector<char*> argv;
   for (const auto& word : one.service.argv) argv.push_back(const_cast<char*>(word.c_str()));

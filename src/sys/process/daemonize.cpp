@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "sys/process/identity.hpp"
+#include "sys/process/own_nice.hpp"
 
 namespace hf::process {
 namespace {
@@ -109,7 +110,7 @@ bool set_priority(const DetachRequest& request, const Prepared& made) {
   // The starter may run at real-time priority; the program must not.
   sched_param ordinary{};
   if (::sched_setscheduler(0, SCHED_OTHER, &ordinary) < 0) return false;
-  return written && ::setpriority(PRIO_PROCESS, 0, request.nice) == 0;
+  return written && set_own_nice(request.nice);
 }
 
 // The system calls themselves: glibc's functions of the same names want to tell all threads, which a fork
