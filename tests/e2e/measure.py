@@ -10,14 +10,20 @@ import time
 from lab import BIN
 
 
+def address_of(vm):
+    """Of a test guest; empty for another VM."""
+    found = re.search(r"hf\.ip=([0-9.]+)", (vm["spec"]["direct_kernel"] or {}).get("cmdline", ""))
+    return found[1] if found else ""
+
+
 class Failure:
     """`report(seconds, text)` is called for each thing as it is seen."""
 
     def __init__(self, lab, host, fault, report=lambda seconds, text: None):
         self.lab, self.host, self.fault, self.report = lab, host, fault, report
-        self.vms = {vm["name"]: vm for vm in lab.vms().values() if vm["owner"] and vm["owner"]["host"] == host}
-        self.address = {name: re.search(r"hf\.ip=([0-9.]+)", vm["spec"]["direct_kernel"]["cmdline"])[1]
-                        for name, vm in self.vms.items()}
+        self.vms = {vm["name"]: vm for vm in lab.vms().values()
+                    if vm["owner"] and vm["owner"]["host"] == host and address_of(vm)}
+        self.address = {name: address_of(vm) for name, vm in self.vms.items()}
         self.others = [f"127.0.0.1:{h['api_port']}" for h in lab.hosts_now() if h["name"] != host]
         self.lines = queue.Queue()
         self.children = []
