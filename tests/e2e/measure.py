@@ -1,8 +1,10 @@
 """One failure of a host, with a clock: when it was declared dead, when restarts were issued, when QEMU ran, when guests
 answered. Used by ./demo and bench/ha. Times are seconds since the fault."""
 import json
+import os
 import queue
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -49,7 +51,7 @@ class Failure:
                 self.look_at_qemus()
         finally:
             for child in self.children:
-                child.terminate()
+                os.killpg(child.pid, signal.SIGTERM)
                 child.wait()
         return self
 
@@ -63,8 +65,8 @@ class Failure:
             _, address, state = line.split()
             (up.add if state == "up" else up.discard)(address)
         words = [BIN / "holdfast", *self.lab.admin(), "--host", ",".join(self.others)]
-        self.listen(subprocess.Popen([*words, "event", "ls", "-f", "-o", "json"], stdout=subprocess.PIPE, text=True),
-                    "event")
+        self.listen(subprocess.Popen([*words, "event", "ls", "-f", "-o", "json"], stdout=subprocess.PIPE, text=True,
+                                     start_new_session=True), "event")
         self.begun = time.time()
         self.lab.fault(self.host, self.fault)
         self.report(0.0, f"{self.fault} of {self.host}")
