@@ -268,9 +268,11 @@ class Lab:
         return dict(pair.split("=") for pair in done.stdout.split())
 
     def probe(self, *addresses):
-        """Starts a prober inside the lab's network: one line each time an address begins or ceases to answer."""
+        """Starts a prober inside the lab's network: one line each time an address begins or ceases to answer. A session
+        of its own, to be ended as a group."""
         return subprocess.Popen([BIN / "holdfast", "lab", "exec", "--name", self.name, "net", "--", sys.executable,
-                                 ROOT / "tests/e2e/probe.py", *addresses], stdout=subprocess.PIPE, text=True)
+                                 ROOT / "tests/e2e/probe.py", *addresses], stdout=subprocess.PIPE, text=True,
+                                start_new_session=True)
 
 
 def run(tests, name, hosts=3, setup=None):

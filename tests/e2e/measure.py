@@ -1,8 +1,10 @@
 """One failure of a host, with a clock: when it was declared dead, when restarts were issued, when QEMU ran, when guests
 answered. Used by ./demo and bench/ha. Times are seconds since the fault."""
 import json
+import os
 import queue
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -10,14 +12,20 @@ import time
 from lab import BIN
 
 
+def address_of(vm):
+    """Of a test guest; empty for another VM."""
+    found = re.search(r"hf\.ip=([0-9.]+)", (vm["spec"]["direct_kernel"] or {}).get("cmdline", ""))
+    return found[1] if found else ""
+
+
 class Failure:
     """`report(seconds, text)` is called for each thing as it is seen."""
 
     def __init__(self, lab, host, fault, report=lambda seconds, text: None):
         self.lab, self.host, self.fault, self.report = lab, host, fault, report
-        self.vms = {vm["name"]: vm for vm in lab.vms().values() if vm["owner"] and vm["owner"]["host"] == host}
-        self.address = {name: re.search(r"hf\.ip=([0-9.]+)", vm["spec"]["direct_kernel"]["cmdline"])[1]
-                        for name, vm in self.vms.items()}
+        self.vms = {vm["name"]: vm for vm in lab.vms().values()
+                    if vm["owner"] and vm["owner"]["host"] == host and address_of(vm)}
+        self.address = {name: address_of(vm) for name, vm in self.vms.items()}
         self.others = [f"127.0.0.1:{h['api_port']}" for h in lab.hosts_now() if h["name"] != host]
         self.lines = queue.Queue()
         self.children = []
@@ -43,7 +51,7 @@ class Failure:
                 self.look_at_qemus()
         finally:
             for child in self.children:
-                child.terminate()
+                os.killpg(child.pid, signal.SIGTERM)
                 child.wait()
         return self
 
@@ -57,8 +65,8 @@ class Failure:
             _, address, state = line.split()
             (up.add if state == "up" else up.discard)(address)
         words = [BIN / "holdfast", *self.lab.admin(), "--host", ",".join(self.others)]
-        self.listen(subprocess.Popen([*words, "event", "ls", "-f", "-o", "json"], stdout=subprocess.PIPE, text=True),
-                    "event")
+        self.listen(subprocess.Popen([*words, "event", "ls", "-f", "-o", "json"], stdout=subprocess.PIPE, text=True,
+                                     start_new_session=True), "event")
         self.begun = time.time()
         self.lab.fault(self.host, self.fault)
         self.report(0.0, f"{self.fault} of {self.host}")

@@ -7,6 +7,7 @@ import threading
 import time
 
 PERIOD = 0.2
+one_line = threading.Lock()
 
 
 def answers(address):
@@ -25,7 +26,8 @@ def watch(address):
         begin = time.time()
         now = answers(address)
         if now != state:
-            print(f"{begin if not now else time.time():.3f} {address} {'up' if now else 'down'}", flush=True)
+            with one_line:
+                print(f"{time.time() if now else begin:.3f} {address} {'up' if now else 'down'}", flush=True)
         state = now
         time.sleep(max(0.0, begin + PERIOD - time.time()))
 

@@ -4,7 +4,7 @@ import os
 import sys
 
 import lab as e2e
-from measure import Failure
+from measure import Failure, address_of
 
 COLOUR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
@@ -17,7 +17,8 @@ def painted(text):
 
 
 def report(seconds, text):
-    text = f"the power of {text.split()[-1]} is cut" if text.startswith("power of") else text
+    if text.startswith("power of"):
+        text = f"the power of {text.split()[-1]} is cut"
     print(f"  T+{seconds:5.1f} s  {painted(text)}", flush=True)
 
 
@@ -35,5 +36,5 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     the_lab = e2e.Lab(sys.argv[1])
-    the_lab.wait_up(*the_lab.vms())
+    the_lab.wait_up(*(name for name, vm in the_lab.vms().items() if address_of(vm) and vm["desired"] == "running"))
     summary(Failure(the_lab, sys.argv[2], "power", report).measure())
