@@ -233,13 +233,18 @@ Result<VmRecord> Operations::edit_vm(const std::string& name, const vm::VmSpec& 
   return changed;
 }
 
-Result<record::DatastoreRecord> Operations::add_datastore(record::DatastoreRecord wanted) {
+Status Operations::check_datastore(const record::DatastoreRecord& wanted) {
   TRY(check_name("datastore", wanted.name));
   if (wanted.paths.empty()) return Error{Code::invalid, "A datastore needs the path where it is mounted."};
   for (const auto& [host, path] : wanted.paths) {
     if (path.empty() || path.front() != '/')
       return Error{Code::invalid, "The path \"" + path + "\" is not absolute."};
   }
+  return {};
+}
+
+Result<record::DatastoreRecord> Operations::add_datastore(record::DatastoreRecord wanted) {
+  TRY(check_datastore(wanted));
   if (wanted.id.empty()) wanted.id = DatastoreId("ds-" + world_.random_hex().substr(0, 12));
   const auto attempt = [&]() -> Result<Txn> {
     TRY_ASSIGN(const auto all, read_all<record::DatastoreRecord>(store_, key::kDatastores));

@@ -1,5 +1,6 @@
 #include "api/handler.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 
@@ -230,6 +231,7 @@ Result<Response> Handler::Inner::edit(const Call& call) {
       operations.edit_vm(call.names.at("vm"), wanted, static_cast<std::uint64_t>(generation)));
 }
 
+// Found by its content: the host that serves the request has it mounted, and its marker says which one it is.
 Result<Response> Handler::Inner::add_datastore(const Call& call) {
   Body body(call.request.body);
   record::DatastoreRecord wanted;
@@ -237,7 +239,31 @@ Result<Response> Handler::Inner::add_datastore(const Call& call) {
   wanted.shared = body.flag("shared", true);
   wanted.paths = body.text_map("paths");
   TRY(body.finish());
-  return item_response(operations.add_datastore(std::move(wanted)), 201);
+  TRY(Operations::check_datastore(wanted));
+  const std::string here = services.here().text;
+  if (!wanted.shared && wanted.paths.contains("*")) {
+    wanted.paths[here] = wanted.paths.at("*");
+    wanted.paths.erase("*");
+  }
+  if (!wanted.shared && wanted.paths.size() != 1) {
+    return Error{Code::invalid,
+                 "A local datastore belongs to one host: add one for each host, under names of their own."};
+  }
+  auto path = wanted.paths.find(here);
+  if (path == wanted.paths.end()) path = wanted.paths.find("*");
+  if (path == wanted.paths.end()) return forward(HostId(wanted.paths.begin()->first), call);
+  std::string warning;
+  TRY_ASSIGN(const auto known, list_datastores(store));
+  const bool taken = std::any_of(known.begin(), known.end(), [&](const auto& one) { return one.name == wanted.name; });
+  if (!taken) {
+    TRY_ASSIGN(const MarkedDatastore marked, services.mark_datastore(wanted.name, path->second, wanted.shared));
+    wanted.id = marked.id;
+    warning = marked.warning;
+  }
+  TRY_ASSIGN(const auto added, operations.add_datastore(wanted));
+  json answer = json::parse(to_json(added));
+  answer["warning"] = warning;
+  return json_response(answer.dump(-1, ' ', false, json::error_handler_t::replace), 201);
 }
 
 Result<Response> Handler::Inner::add_network(const Call& call) {
@@ -343,8 +369,8 @@ Result<Response> Handler::Inner::make_invite(const Call& call) {
   const StoreInfo store_info = services.store_info();
   if (store_info.kind == "sqlite") {
     return Error{Code::unsupported,
-                 "This cluster keeps its store in a file of one host, so no other host can join. A "
-                 "cluster of several hosts begins with `holdfast cluster init --store etcd`."};
+                 "This cluster keeps its store in a file of one host, so no other host can join: run "
+                 "`holdfast cluster grow` on it first."};
   }
   TRY_ASSIGN(const Entry secret, store.get(record::key::kCaSecret));
   TRY_ASSIGN(const pki::KeyPair ca, pki::decode_ca(secret.value));

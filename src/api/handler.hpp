@@ -78,6 +78,12 @@ struct StoreMember {
       initial_cluster;  // "host1=https://10.0.0.1:2380,..."; empty: the new host uses the members there are
 };
 
+// A folder of this host that is a datastore now.
+struct MarkedDatastore {
+  DatastoreId id;
+  std::string warning;  // a sentence; empty: none
+};
+
 // What is local to this host. Called from many threads.
 class HostServices {
  public:
@@ -88,7 +94,10 @@ class HostServices {
   virtual LocalStatus local_status() = 0;
   virtual std::vector<TimingRow> timing() = 0;
   virtual StoreInfo store_info() = 0;
-  // A host joins. `peer_url` empty: it brings no store member of its own.
+  // The datastore whose marker stands at `path`; one is made if there is none. Code::not_found: no such folder;
+  // Code::denied, no_room, timed_out: it cannot be written; then nothing was changed.
+  virtual Result<MarkedDatastore> mark_datastore(const std::string& name, const std::string& path, bool shared) = 0;
+  // A host joins. `peer_url` empty: it brings no store member of its own. Asking again with the same changes nothing.
   virtual Result<StoreMember> add_store_member(const std::string& host, const std::string& peer_url) = 0;
 };
 

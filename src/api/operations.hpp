@@ -62,6 +62,8 @@ class Operations {
   // description, ha and stop_timeout_seconds may change. Disks cannot change yet: Code::unsupported.
   Result<record::VmRecord> edit_vm(const std::string& name, const vm::VmSpec& spec, std::uint64_t generation);
 
+  // Name and paths, as far as text alone tells. Code::invalid.
+  static Status check_datastore(const record::DatastoreRecord& wanted);
   // Adding the same again changes nothing and succeeds; another under the same name is Code::exists.
   Result<record::DatastoreRecord> add_datastore(record::DatastoreRecord wanted);
   Result<record::NetworkRecord> add_network(const record::NetworkRecord& wanted);

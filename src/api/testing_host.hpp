@@ -43,6 +43,10 @@ class EchoServices : public HostServices {
   Result<StoreMember> add_store_member(const std::string& host, const std::string& url) override {
     return StoreMember{url.empty() ? "" : host + "=" + url};
   }
+  Result<MarkedDatastore> mark_datastore(const std::string& name, const std::string& path, bool) override {
+    if (path == "/missing") return Error{Code::not_found, "/missing is not a folder."};
+    return MarkedDatastore{DatastoreId("ds-of-" + name), ""};
+  }
   std::string store_kind = "etcd";
 
  private:

@@ -94,10 +94,14 @@ TEST_F(Cli, hosts_and_datastores_are_tables) {
             "host1  connected  yes     0    2     0 MiB of 4 GiB  tcg\n"
             "host2  connected  -       0    2     0 MiB of 2 GiB  tcg\n");
   EXPECT_EQ(holdfast("datastore ls").out,
-            "NAME    SHARED  ID    PATHS\n"
-            "local2  no      ds-2  host2:/srv/local\n"
-            "shared  yes     ds-1  /srv/shared\n");
+            "NAME    SHARED  ID    PATHS             MOUNTED       NOT HERE\n"
+            "local2  no      ds-2  host2=/srv/local  host2         -\n"
+            "shared  yes     ds-1  /srv/shared       host1, host2  -\n");
+  EXPECT_EQ(holdfast("datastore add gold /missing").status, 3);
+  EXPECT_EQ(holdfast("datastore add gold").status, 2);
+  EXPECT_EQ(holdfast("datastore add gold --path host1").status, 2);
   EXPECT_EQ(holdfast("datastore add gold /srv/gold").out, "Datastore gold was added.\n");
+  EXPECT_EQ(holdfast("datastore add shared /srv/other").status, 4);
   EXPECT_EQ(holdfast("network add dmz --bridge br0 --vlan 20").status, 0);
   EXPECT_EQ(holdfast("network ls").out, "NAME  BRIDGE  VLAN\ndmz   br0     20\nlan   br0     -\n");
 }
@@ -216,11 +220,26 @@ TEST_F(Cli, every_help_has_examples) {
 
 class RecordedServices : public InitSystem {
  public:
-  Status start(const std::string& unit, const std::string&) override {
-    started.push_back(unit);
+  Status start_member(const etcd::MemberConfig& member) override {
+    started.push_back("holdfast-etcd");
+    members.push_back(member);
+    return {};
+  }
+  std::chrono::seconds member_patience() const override { return std::chrono::seconds(0); }
+  Status start_daemons(const std::string&) override {
+    started.push_back("daemons");
+    return {};
+  }
+  Result<bool> stop_daemon() override {
+    started.push_back("stop");
+    return true;
+  }
+  Status restart_daemons(const std::string&) override {
+    started.push_back("restart");
     return {};
   }
   std::vector<std::string> started;
+  std::vector<etcd::MemberConfig> members;
 };
 
 // Hands out a store that the test keeps.
@@ -238,25 +257,32 @@ struct BorrowedStore : Store {
   Store& store;
 };
 
+std::function<Result<std::unique_ptr<Store>>(const config::StoreConfig&)> lend(Store& store) {
+  return [&store](const config::StoreConfig&) -> Result<std::unique_ptr<Store>> {
+    return std::unique_ptr<Store>(std::make_unique<BorrowedStore>(store));
+  };
+}
+Result<std::vector<etcd::Member>> nobody(const config::StoreConfig&) { return std::vector<etcd::Member>(); }
+
 TEST_F(Cli, init_makes_a_host_and_its_admin) {
   api::TestingStore store;
   RecordedServices services;
-  const InitWorld world{[&](const config::StoreConfig&) -> Result<std::unique_ptr<Store>> {
-                          return std::unique_ptr<Store>(std::make_unique<BorrowedStore>(store));
-                        },
-                        services};
+  const InitWorld world{lend(store), nobody, services};
   InitOptions options;
   options.host = "host1";
   options.address = "10.0.0.1";
   options.etc = folder_ + "/etc";
+  options.state_dir = folder_ + "/state";
   options.store = "etcd";
   const auto context = init_cluster(options, world);
   ASSERT_TRUE(context.ok()) << context.error().what;
-  EXPECT_EQ(services.started, (std::vector<std::string>{"holdfast-etcd", "holdfast-guard", "holdfastd"}));
+  EXPECT_EQ(services.started, (std::vector<std::string>{"holdfast-etcd", "daemons"}));
+  EXPECT_EQ(services.members.at(0).initial_cluster.at("host1"), "https://10.0.0.1:2380");
+  EXPECT_TRUE(services.members.at(0).client_tls.has_value());
   const auto loaded = config::load_config(options.etc + "/config.json");
   ASSERT_TRUE(loaded.ok()) << loaded.error().what;
   EXPECT_EQ(loaded->store.endpoints, std::vector<std::string>{"https://10.0.0.1:2379"});
-  EXPECT_EQ(load_context({"", *context})->endpoints, std::vector<std::string>{"10.0.0.1:7443"});
+  EXPECT_EQ(load_context({"", context->context})->endpoints, std::vector<std::string>{"10.0.0.1:7443"});
   EXPECT_EQ(pki::decode_ca(store.get(record::key::kCaSecret)->value)->certificate_pem,
             pki::load(options.etc + "/pki")->ca_pem);
   EXPECT_EQ(api::show_cluster(store)->cluster.id, loaded->cluster_id);
@@ -268,7 +294,7 @@ TEST_F(Cli, init_makes_a_cluster_in_a_file) {
   const Outcome outcome = holdfast("cluster init --address 10.0.0.1 --host-name host1 --name shop" + folders);
   ASSERT_EQ(outcome.status, 0) << outcome.error;
   EXPECT_NE(outcome.out.find("Cluster shop was made."), std::string::npos);
-  EXPECT_NE(outcome.out.find("/usr/bin/holdfastd --config " + folder_ + "/etc/config.json"),
+  EXPECT_NE(outcome.out.find(HF_BIN_DIR "/holdfastd --config " + folder_ + "/etc/config.json"),
             std::string::npos);
   const auto loaded = config::load_config(folder_ + "/etc/config.json");
   ASSERT_TRUE(loaded.ok()) << loaded.error().what;
@@ -287,17 +313,93 @@ TEST_F(Cli, join_follows_an_invite) {
   options.etc = folder_ + "/etc3";
   options.invite = invited.out;
   // The host's clock in this test stands in 2023, so its invite has expired for the real clock.
-  EXPECT_EQ(join_cluster(options, {nullptr, services}).code(), Code::denied);
+  const InitWorld world{lend(cluster_.store), nobody, services};
+  EXPECT_EQ(join_cluster(options, world).code(), Code::denied);
   auto invite = *pki::decode_invite(invited.out, 1700000000000);
   invite.expires = INT64_MAX;
   invite.endpoints = {host_.address()};
   options.invite = pki::encode(invite);
-  const Status joined = join_cluster(options, {nullptr, services});
+  const auto joined = join_cluster(options, world);
   ASSERT_TRUE(joined.ok()) << joined.error().what;
-  EXPECT_EQ(services.started, (std::vector<std::string>{"holdfast-guard", "holdfastd"}));
+  EXPECT_EQ(services.started, (std::vector<std::string>{"daemons"}));
+  EXPECT_EQ(config::load_config(options.etc + "/config.json")->heartbeat_ms, 1000);
   const auto own = pki::load(options.etc + "/pki");
   EXPECT_EQ(pki::verify(ca_.certificate_pem, own->own.certificate_pem)->name, "host3");
   EXPECT_NE(own->own.certificate_pem, invite.credentials.own.certificate_pem);
+}
+
+TEST_F(Cli, a_member_that_joins_waits_for_its_vote) {
+  RecordedServices services;
+  InitOptions options;
+  options.address = "10.0.0.3";
+  options.etc = folder_ + "/etc3";
+  options.state_dir = folder_ + "/state3";
+  options.store_member = true;
+  auto invite = *pki::decode_invite(holdfast("cluster invite host3 --address 10.0.0.3").out, 1700000000000);
+  invite.expires = INT64_MAX;
+  invite.endpoints = {host_.address()};
+  options.invite = pki::encode(invite);
+  bool learner = true;
+  const auto members = [&](const config::StoreConfig&) -> Result<std::vector<etcd::Member>> {
+    return std::vector<etcd::Member>{{1, "host1", {}, {"https://10.77.0.1:2379"}, false},
+                                     {2, "host2", {}, {"https://10.77.0.2:2379"}, false},
+                                     {3, "host3", {}, {"https://10.0.0.3:2379"}, learner}};
+  };
+  const InitWorld world{lend(cluster_.store), members, services};
+  EXPECT_EQ(join_cluster(options, world).code(), Code::timed_out);
+  learner = false;  // and the same invite is good for another try
+  ASSERT_TRUE(join_cluster(options, world).ok());
+  EXPECT_EQ(config::load_config(options.etc + "/config.json")->store.endpoints,
+            (std::vector<std::string>{"https://10.0.0.3:2379", "https://10.77.0.1:2379", "https://10.77.0.2:2379"}));
+}
+
+// The real file of a single host, and a store in memory in place of the new member.
+TEST_F(Cli, grow_moves_everything_and_keeps_the_file) {
+  const std::string folders = " --etc " + folder_ + "/etc --state-dir " + folder_ + "/state --no-start";
+  const Outcome made = holdfast("cluster init --address 10.0.0.1 --host-name host1 --name shop" + folders);
+  ASSERT_EQ(made.status, 0) << made.error;
+  api::TestingStore etcd;
+  etcd.put("left", "by an attempt that broke off");
+  RecordedServices services;
+  const InitWorld world{[&](const config::StoreConfig& store) {
+                          const bool file = store.kind == config::StoreKind::sqlite;
+                          return file ? config::open_store(store) : lend(etcd)(store);
+                        },
+                        nobody, services};
+  InitOptions options;
+  options.etc = folder_ + "/etc";
+  const Status grown = grow_cluster(options, world);
+  ASSERT_TRUE(grown.ok()) << grown.error().what;
+  EXPECT_EQ(services.started, (std::vector<std::string>{"stop", "holdfast-etcd", "restart"}));
+  EXPECT_EQ(api::show_cluster(etcd)->cluster.name, "shop");
+  EXPECT_EQ(etcd.get("left").code(), Code::not_found);
+  const auto loaded = config::load_config(options.etc + "/config.json");
+  EXPECT_EQ(loaded->store.kind, config::StoreKind::etcd);
+  EXPECT_EQ(loaded->store.endpoints, std::vector<std::string>{"https://10.0.0.1:2379"});
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/state/store.db"));
+  EXPECT_TRUE(std::filesystem::exists(folder_ + "/state/store.db.before-grow"));
+  EXPECT_EQ(grow_cluster(options, world).code(), Code::exists);
+}
+
+TEST_F(Cli, grow_that_fails_leaves_the_single_host_as_it_was) {
+  const std::string folders = " --etc " + folder_ + "/etc --state-dir " + folder_ + "/state --no-start";
+  ASSERT_EQ(holdfast("cluster init --address 10.0.0.1 --host-name host1" + folders).status, 0);
+  RecordedServices services;
+  const InitWorld world{[&](const config::StoreConfig& store) -> Result<std::unique_ptr<Store>> {
+                          if (store.kind == config::StoreKind::sqlite) return config::open_store(store);
+                          return Error{Code::unavailable, "No member answers."};
+                        },
+                        nobody, services};
+  InitOptions options;
+  options.etc = folder_ + "/etc";
+  EXPECT_EQ(grow_cluster(options, world).code(), Code::unavailable);
+  EXPECT_EQ(services.started, (std::vector<std::string>{"stop", "holdfast-etcd", "daemons"}));
+  const auto loaded = config::load_config(options.etc + "/config.json");
+  EXPECT_EQ(loaded->store.kind, config::StoreKind::sqlite);
+  const auto store = config::open_store(loaded->store);
+  EXPECT_TRUE(store.ok());
+  // A daemon that still runs holds the file.
+  EXPECT_EQ(grow_cluster(options, world).code(), Code::conflict);
 }
 
 TEST(Tables, the_widest_column_is_cut_to_the_terminal) {

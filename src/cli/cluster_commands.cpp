@@ -1,6 +1,4 @@
 #include <fmt/format.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -8,73 +6,161 @@
 #include "cli/commands.hpp"
 #include "cli/init.hpp"
 #include "config/store/open_store.hpp"
+#include "sys/process/host_facts.hpp"
 
 namespace hf::cli {
 namespace {
-// A member that has just been started takes a while.
-Result<std::unique_ptr<Store>> open_patiently(const config::StoreConfig& store) {
-  return config::open_store(store, Store::Options{30s});
-}
-
 using nlohmann::json;
 
-std::unique_ptr<InitSystem> chosen_services(bool no_start) {
-  return no_start ? no_init_system() : detect_init_system();
+Result<std::unique_ptr<Store>> open_store(const config::StoreConfig& store) {
+  return config::open_store(store);
 }
 
-void add_common(CLI::App& command, InitOptions& options, bool& no_start) {
+Result<std::vector<etcd::Member>> list_members(const config::StoreConfig& store) {
+  TRY_ASSIGN(const auto members, etcd::Members::open(config::etcd_options(store)));
+  return members->list_members();
+}
+
+struct MakingOptions : InitOptions {
+  bool no_start = false;
+
+  std::unique_ptr<InitSystem> services() const {
+    return no_start ? no_init_system(own_folder()) : detect_init_system(config_path(), own_folder());
+  }
+  // What only shows commands may be tried by anybody.
+  Status allowed() const { return no_start ? Status() : process::require_root(); }
+};
+
+void add_places(CLI::App& command, MakingOptions& options) {
+  command.add_option("--etc", options.etc, "Folder of the configuration")->capture_default_str();
+  command.add_option("--state-dir", options.state_dir, "Folder for what stays")->capture_default_str();
+  command.add_flag("--no-start", options.no_start, "Do not start the services; print how");
+}
+
+void add_member_ports(CLI::App& command, InitOptions& options) {
+  command.add_option("--client-port", options.client_port, "TCP port of an own etcd member")
+      ->capture_default_str();
+  command.add_option("--peer-port", options.peer_port, "TCP port of an own etcd member, for the others")
+      ->capture_default_str();
+}
+
+void add_common(CLI::App& command, MakingOptions& options) {
   command.add_option("--address", options.address, "Address by which the other hosts reach this one")
       ->required();
-  command.add_option("--etc", options.etc, "Folder of the configuration")->capture_default_str();
+  add_places(command, options);
   command.add_option("--run-dir", options.run_dir, "Folder for what ends with the machine")
       ->capture_default_str();
-  command.add_option("--state-dir", options.state_dir, "Folder for what stays")->capture_default_str();
   command.add_option("--api-port", options.api_port, "TCP port of the API")->capture_default_str();
   command.add_option("--heartbeat-port", options.heartbeat_port, "UDP port of the heartbeats")
       ->capture_default_str();
+  add_member_ports(command, options);
   command
       .add_option("--memory-mib", options.memory_mib, "What VMs may use (0: the machine's, less a reserve)")
       ->capture_default_str();
-  command.add_flag("--no-start", no_start, "Do not start the services; print how");
+  command.add_option("--store-ca", options.store_ca,
+                     "An existing etcd's CA (PEM; default: the cluster's own)");
+  command.add_option("--store-cert", options.store_certificate, "Certificate that an existing etcd accepts");
+  command.add_option("--store-key", options.store_key, "Its key");
 }
 
-void init(Session& session, const InitOptions& options, bool no_start) {
-  const auto services = chosen_services(no_start);
-  const auto context = init_cluster(options, {open_patiently, *services});
-  if (!context.ok()) return session.fail(context.error());
-  fmt::print("Cluster {} was made. Its administrator's certificate is in {}: keep a copy in a safe place.\n",
-             options.cluster, *context);
-}
-
-void join(Session& session, InitOptions options, bool no_start) {
+void read_invite(InitOptions& options) {
   if (options.invite.empty() || options.invite == "-") std::getline(std::cin, options.invite);
-  const auto services = chosen_services(no_start);
-  const Status joined = join_cluster(options, {open_patiently, *services});
-  if (!joined.ok()) return session.fail(joined.error());
-  fmt::print("This host has joined the cluster.\n");
+}
+
+void finish(Session& session, const Result<InitOutcome>& outcome, const std::string& sentence) {
+  if (!outcome.ok()) return session.fail(outcome.error());
+  for (const auto& note : outcome->notes) fmt::print(stderr, "Note: {}\n", note);
+  fmt::print("{}\n", sentence);
+}
+
+Result<InitOutcome> init(const MakingOptions& options) {
+  TRY(options.allowed());
+  TRY(check_ports(options, true, options.store == "etcd"));
+  const auto services = options.services();
+  return init_cluster(options, {open_store, list_members, *services});
+}
+
+Result<InitOutcome> join(MakingOptions options) {
+  TRY(options.allowed());
+  TRY(check_ports(options, true, false));
+  read_invite(options);
+  const auto services = options.services();
+  return join_cluster(options, {open_store, list_members, *services});
+}
+
+Status grow(const MakingOptions& options) {
+  TRY(options.allowed());
+  const auto services = options.services();
+  return grow_cluster(options, {open_store, list_members, *services});
+}
+
+Status witness(MakingOptions options) {
+  TRY(options.allowed());
+  read_invite(options);
+  const auto services = options.services();
+  return add_witness(options, {open_store, list_members, *services});
 }
 
 void add_making(CLI::App& cluster, Session& session) {
-  auto options = std::make_shared<InitOptions>();
-  auto no_start = std::make_shared<bool>(false);
+  auto options = std::make_shared<MakingOptions>();
   auto* make = cluster.add_subcommand("init", "Make a cluster of this machine (as root)");
   make->add_option("--name", options->cluster, "Name of the cluster")->capture_default_str();
   make->add_option("--host-name", options->host, "Name of this host (default: the machine's)");
   make->add_option("--store", options->store, "sqlite (one host), etcd (a member here), or etcd=URL,URL")
       ->capture_default_str();
-  add_common(*make, *options, *no_start);
+  make->add_option("--heartbeat-ms", options->heartbeat_ms, "The base of all times; every host has the same")
+      ->capture_default_str()
+      ->check(CLI::Range(10, 60'000));
+  add_common(*make, *options);
   make->footer(examples(
       {"holdfast cluster init --address 10.0.0.1", "holdfast cluster init --address 10.0.0.1 --store etcd"}));
-  make->callback([&session, options, no_start] { init(session, *options, *no_start); });
+  make->callback([&session, options] {
+    finish(session, init(*options),
+           fmt::format("Cluster {} was made. Its administrator's certificate is in {}/admin: keep a copy in "
+                       "a safe place.",
+                       options->cluster, options->etc));
+  });
 
   auto* enter = cluster.add_subcommand("join", "Make this machine a host of a cluster (as root)");
   enter->add_option("INVITE", options->invite,
                     "The line that `cluster invite` printed; - or nothing reads it from standard input");
   enter->add_flag("--store-member", options->store_member,
                   "Bring a member of the store (three or five in all)");
-  add_common(*enter, *options, *no_start);
-  enter->footer(examples({"holdfast cluster join --address 10.0.0.2 < invite"}));
-  enter->callback([&session, options, no_start] { join(session, *options, *no_start); });
+  add_common(*enter, *options);
+  enter->footer(examples({"holdfast cluster join --address 10.0.0.2 --store-member < invite"}));
+  enter->callback(
+      [&session, options] { finish(session, join(*options), "This host has joined the cluster."); });
+}
+
+void add_growing(CLI::App& cluster, Session& session) {
+  auto options = std::make_shared<MakingOptions>();
+  auto* more = cluster.add_subcommand(
+      "grow",
+      "Make a single host's cluster ready for more hosts: its store moves to an etcd member (as root)");
+  add_places(*more, *options);
+  add_member_ports(*more, *options);
+  more->footer(examples({"holdfast cluster grow"}));
+  more->callback([&session, options] {
+    const Status grown = grow(*options);
+    if (!grown.ok()) return session.fail(grown.error());
+    fmt::print("The cluster keeps its store in etcd now: `holdfast cluster invite` lets a host join.\n");
+  });
+
+  auto* third = cluster.add_subcommand(
+      "witness",
+      "Make this machine a member of the store and nothing else: the third vote for two hosts (as root)");
+  third->add_option("INVITE", options->invite,
+                    "The line that `cluster invite` printed; - or nothing reads it from standard input");
+  third->add_option("--address", options->address, "Address by which the hosts reach this machine")
+      ->required();
+  add_places(*third, *options);
+  add_member_ports(*third, *options);
+  third->footer(examples({"holdfast cluster witness --address 10.0.0.9 < invite"}));
+  third->callback([&session, options] {
+    const Status added = witness(*options);
+    if (!added.ok()) return session.fail(added.error());
+    fmt::print("This machine has a vote in the cluster's store now; it runs no VMs.\n");
+  });
 }
 
 void add_using(CLI::App& cluster, Session& session) {
@@ -111,6 +197,7 @@ void add_cluster_commands(CLI::App& app, Session& session) {
   auto* cluster = app.add_subcommand("cluster", "The cluster");
   cluster->require_subcommand(1);
   add_making(*cluster, session);
+  add_growing(*cluster, session);
   add_using(*cluster, session);
 }
 

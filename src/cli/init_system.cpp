@@ -2,62 +2,127 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
+#include <cstdio>
 #include <filesystem>
 
 #include "sys/pki/files.hpp"
+#include "sys/process/run.hpp"
 
 namespace hf::cli {
 namespace {
+namespace fs = std::filesystem;
+
+constexpr const char* kMemberUnit = "holdfast-etcd.service";
+constexpr const char* kGuardUnit = "holdfast-guard.service";
+constexpr const char* kDaemonUnit = "holdfastd.service";
+
+Status systemctl(std::vector<std::string> words) {
+  words.insert(words.begin(), "systemctl");
+  TRY_ASSIGN(const auto done, process::run_tool(words));
+  if (done.ok()) return {};
+  return Error{Code::failed, fmt::format("systemd refused `systemctl {}`: {}. `journalctl -u {}` says more.",
+                                         words.at(1), done.complaint(), words.back())};
+}
+
+Status require_units() {
+  for (const char* unit : {kGuardUnit, kDaemonUnit}) {
+    TRY_ASSIGN(const auto found, process::run_tool({"systemctl", "cat", "--no-pager", unit}));
+    if (found.ok()) continue;
+    return Error{Code::not_found,
+                 fmt::format("The unit {} is not installed. Install the package, or run `cmake "
+                             "--install` with --prefix /usr, then `systemctl daemon-reload`.",
+                             unit)};
+  }
+  return {};
+}
+
 class Systemd : public InitSystem {
  public:
-  Status start(const std::string& unit, const std::string& text) override {
-    TRY(pki::write_file("/etc/systemd/system/" + unit + ".service", text, 0644));
-    const std::string command = "systemctl daemon-reload && systemctl enable --now " + unit + ".service";
-    if (std::system(command.c_str()) != 0) {  // the unit's name is one of ours
-      return Error{Code::failed,
-                   "systemd could not start " + unit + ": `journalctl -u " + unit + "` says why."};
-    }
-    return {};
+  Status start_member(const etcd::MemberConfig& member) override {
+    TRY(pki::write_file(std::string("/etc/systemd/system/") + kMemberUnit, etcd::member_unit(member), 0644));
+    TRY(systemctl({"daemon-reload"}));
+    // Not waited for: a member that joins is ready only once it has caught up, and its answer is waited for anyway.
+    return systemctl({"enable", "--now", "--no-block", kMemberUnit});
+  }
+  std::chrono::seconds member_patience() const override { return std::chrono::seconds(60); }
+  Status start_daemons(const std::string&) override {
+    TRY(require_units());
+    return systemctl({"enable", "--now", kGuardUnit, kDaemonUnit});
+  }
+  Result<bool> stop_daemon() override {
+    TRY(systemctl({"stop", kDaemonUnit}));
+    return true;
+  }
+  Status restart_daemons(const std::string&) override {
+    TRY(systemctl({"restart", kGuardUnit}));
+    return systemctl({"restart", kDaemonUnit});
   }
 };
 
+std::string shell_word(const std::string& word) {
+  const bool plain = word.find_first_not_of(
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                         "-_./:=,@+") == std::string::npos;
+  if (plain && !word.empty()) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
 class Printed : public InitSystem {
  public:
-  Status start(const std::string& unit, const std::string& text) override {
-    const std::string key = "ExecStart=";
-    const auto at = text.find(key);
-    fmt::print("Start {}: {}\n", unit, text.substr(at + key.size(), text.find('\n', at) - at - key.size()));
+  explicit Printed(std::string program_dir) : program_dir_(std::move(program_dir)) {}
+
+  Status start_member(const etcd::MemberConfig& member) override {
+    say("Start holdfast-etcd", etcd::member_command(member));
+    fmt::print("Waiting for it to answer.\n");
+    std::fflush(stdout);
     return {};
   }
+  std::chrono::seconds member_patience() const override { return std::chrono::seconds(600); }
+  Status start_daemons(const std::string& config) override { return say_both("Start", config); }
+  Result<bool> stop_daemon() override {
+    return false;
+  }  // the lock of the store's file tells whether it was done
+  Status restart_daemons(const std::string& config) override { return say_both("Restart", config); }
+
+ private:
+  Status say_both(const std::string& verb, const std::string& config) {
+    for (const char* name : {"holdfast-guard", "holdfastd"})
+      say(verb + " " + name, {program(name), "--config", config});
+    return {};
+  }
+  static void say(const std::string& what, const std::vector<std::string>& argv) {
+    std::string command;
+    for (const auto& word : argv) command += " " + shell_word(word);
+    fmt::print("{}:{}\n", what, command);
+    std::fflush(stdout);
+  }
+  std::string program(const std::string& name) const {
+    std::error_code ignored;  // cannot be looked at: not there
+    for (const auto* folder : {"/", "/../sbin/"}) {
+      const fs::path path = program_dir_ + folder + name;
+      if (fs::exists(path, ignored)) return path.lexically_normal().string();
+    }
+    return "/usr/sbin/" + name;
+  }
+  const std::string program_dir_;
 };
 }  // namespace
 
 std::unique_ptr<InitSystem> systemd() { return std::make_unique<Systemd>(); }
-std::unique_ptr<InitSystem> no_init_system() { return std::make_unique<Printed>(); }
-std::unique_ptr<InitSystem> detect_init_system() {
+std::unique_ptr<InitSystem> no_init_system(const std::string& program_dir) {
+  return std::make_unique<Printed>(program_dir);
+}
+std::unique_ptr<InitSystem> detect_init_system(const std::string& config, const std::string& program_dir) {
   std::error_code ignored;  // cannot be looked at: not there
-  return std::filesystem::exists("/run/systemd/system", ignored) ? systemd() : no_init_system();
+  const bool usable = fs::exists("/run/systemd/system", ignored) && config == kInstalledConfig;
+  return usable ? systemd() : no_init_system(program_dir);
 }
 
-std::string guard_unit(const std::string& config) {
-  return fmt::format(
-      "[Unit]\nDescription=Holdfast "
-      "guard\nAfter=network-online.target\n\n[Service]\nExecStart=/usr/bin/holdfast-guard "
-      "--config "
-      "{}\nRestart=always\nRestartSec=1\nDelegate=yes\nKillMode=process\nLimitMEMLOCK="
-      "infinity\nOOMScoreAdjust=-1000\n\n"
-      "[Install]\nWantedBy=multi-user.target\n",
-      config);
-}
-
-std::string daemon_unit(const std::string& config) {
-  return fmt::format(
-      "[Unit]\nDescription=Holdfast daemon\nAfter=network-online.target "
-      "holdfast-guard.service\nWants=holdfast-guard.service\n\n"
-      "[Service]\nExecStart=/usr/bin/holdfastd --config {}\nRestart=always\nRestartSec=1\nDelegate=yes\n"
-      "KillMode=process\n\n[Install]\nWantedBy=multi-user.target\n",
-      config);
+std::string own_folder() {
+  std::error_code ignored;  // then nothing is found beside it
+  return fs::read_symlink("/proc/self/exe", ignored).parent_path().string();
 }
 
 }  // namespace hf::cli

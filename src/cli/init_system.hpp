@@ -1,26 +1,40 @@
 #pragma once
-// InitSystem: how the services of this host are installed and started. systemd where it runs; else the
-// commands are printed.
+// InitSystem: how the services of this host are started. On a machine with systemd the installed units are used
+// (packaging/), and the only unit written here is that of an own etcd member; elsewhere the commands are printed, for
+// whoever keeps processes running there. One thread.
+#include <chrono>
 #include <memory>
 #include <string>
 
 #include "base/result.hpp"
+#include "sys/etcd/member.hpp"
 
 namespace hf::cli {
 
 class InitSystem {
  public:
   virtual ~InitSystem() = default;
-  // Installs a unit, enables and starts it.
-  virtual Status start(const std::string& unit, const std::string& text) = 0;
+  // Enables and starts this host's member of the store; returns before it answers.
+  virtual Status start_member(const etcd::MemberConfig& member) = 0;
+  // How long a member may take to answer: longer where a person has to start it.
+  virtual std::chrono::seconds member_patience() const = 0;
+  // Enables and starts holdfast-guard and holdfastd with this config.json.
+  virtual Status start_daemons(const std::string& config) = 0;
+  // Stops holdfastd; VMs run on. False: it is for the user to do.
+  virtual Result<bool> stop_daemon() = 0;
+  // Both read config.json again; VMs run on. The guard first: it must know before the daemon acts on it.
+  virtual Status restart_daemons(const std::string& config) = 0;
 };
 
-std::unique_ptr<InitSystem> systemd();
-// Prints what the user has to run.
-std::unique_ptr<InitSystem> no_init_system();
-std::unique_ptr<InitSystem> detect_init_system();
+inline constexpr const char* kInstalledConfig = "/etc/holdfast/config.json";  // the one the units name
 
-// The units' texts; `config` is the path of config.json.
-std::string guard_unit(const std::string& config);
-std::string daemon_unit(const std::string& config);
+std::unique_ptr<InitSystem> systemd();
+// Prints what the user has to run. `program_dir`: where this program is; its neighbours are named by path.
+std::unique_ptr<InitSystem> no_init_system(const std::string& program_dir);
+// systemd where it runs and `config` is the one its units name.
+std::unique_ptr<InitSystem> detect_init_system(const std::string& config, const std::string& program_dir);
+
+// The folder of the running program.
+std::string own_folder();
+
 }  // namespace hf::cli

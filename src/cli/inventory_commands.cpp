@@ -62,18 +62,65 @@ std::vector<std::pair<std::string, std::string>> host_pairs(const json& host) {
   return out;
 }
 
-Table datastore_table(const json& answer) {
-  Table table{{"NAME", "SHARED", "ID", "PATHS"}, {}, -1};
+// Where the hosts stand with a datastore: those that can use it, and the others' reasons.
+struct Reach {
+  std::string mounted;                                         // "host1, host2"
+  std::vector<std::pair<std::string, std::string>> elsewhere;  // host, reason
+};
+
+Reach reach_of(const json& datastore, const Result<json>& hosts) {
+  Reach reach;
+  if (!hosts.ok()) return reach;
+  const std::string id = field(datastore, "id");
+  const json paths = datastore.value("paths", json::object());
+  for (const auto& host : hosts->at("hosts")) {
+    const std::string name = field(host, "host");
+    if (!paths.contains("*") && !paths.contains(name)) continue;
+    const json usable = host.value("datastores", json::object());
+    const json problems = host.value("datastore_problems", json::object());
+    if (!host.value("connected", false)) {
+      reach.elsewhere.emplace_back(name, "the host is not connected");
+    } else if (usable.contains(id)) {
+      reach.mounted += (reach.mounted.empty() ? "" : ", ") + name;
+    } else {
+      reach.elsewhere.emplace_back(name, problems.value(id, "not looked at yet"));
+    }
+  }
+  return reach;
+}
+
+Table datastore_table(const json& answer, const Result<json>& hosts) {
+  Table table{{"NAME", "SHARED", "ID", "PATHS", "MOUNTED", "NOT HERE"}, {}, -1};
   for (const auto& one : answer.at("datastores")) {
     std::string paths;
     const json by_host = one.value("paths", json::object());
     for (const auto& [host, path] : by_host.items()) {
-      paths += (paths.empty() ? "" : ", ") + (host == "*" ? "" : host + ":") + path.get<std::string>();
+      paths += (paths.empty() ? "" : ", ") + (host == "*" ? "" : host + "=") + path.get<std::string>();
     }
-    table.rows.push_back(
-        {field(one, "name"), one.value("shared", true) ? "yes" : "no", field(one, "id"), paths});
+    const Reach reach = reach_of(one, hosts);
+    std::string elsewhere;
+    for (const auto& [host, reason] : reach.elsewhere) {
+      elsewhere += (elsewhere.empty() ? "" : "; ") + host + ": " + reason;
+    }
+    table.rows.push_back({field(one, "name"), one.value("shared", true) ? "yes" : "no", field(one, "id"),
+                          paths, reach.mounted, elsewhere});
   }
   return table;
+}
+
+std::vector<std::pair<std::string, std::string>> datastore_pairs(const json& one, const Result<json>& hosts) {
+  const Reach reach = reach_of(one, hosts);
+  std::vector<std::pair<std::string, std::string>> out = {
+      {"Name", field(one, "name")},
+      {"Id", field(one, "id")},
+      {"Shared", one.value("shared", true) ? "yes" : "no"},
+      {"Mounted", reach.mounted}};
+  const json paths = one.value("paths", json::object());
+  for (const auto& [host, path] : paths.items()) {
+    out.emplace_back(host == "*" ? "Path" : "Path on " + host, path.get<std::string>());
+  }
+  for (const auto& [host, reason] : reach.elsewhere) out.emplace_back("Not on " + host, reason);
+  return out;
 }
 
 Table network_table(const json& answer) {
@@ -107,50 +154,69 @@ void add_host(CLI::App& app, Session& session) {
       [&session, name] { session.show_pairs(session.get("/v1/hosts/" + api::escape(*name)), host_pairs); });
 }
 
+// {host: path}, "*" for every host that is not named; or what is wrong with it.
+Result<json> paths_of(const std::string& path, const std::vector<std::string>& by_host) {
+  json paths = json::object();
+  if (!path.empty()) paths["*"] = path;
+  for (const auto& one : by_host) {
+    const auto equals = one.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return Error{Code::invalid, "--path is HOST=PATH, as in --path host2=/srv/disks."};
+    }
+    paths[one.substr(0, equals)] = one.substr(equals + 1);
+  }
+  if (paths.empty())
+    return Error{Code::invalid, "Say where the datastore is mounted: PATH, or --path HOST=PATH."};
+  return paths;
+}
+
+void add_datastore_add(CLI::App& datastore, Session& session) {
+  auto name = std::make_shared<std::string>();
+  auto path = std::make_shared<std::string>();
+  auto by_host = std::make_shared<std::vector<std::string>>();
+  auto local = std::make_shared<bool>(false);
+  auto* add =
+      datastore.add_subcommand("add", "Make a mounted folder a datastore, or take up one that has been one");
+  add->add_option("NAME", *name, "Name")->required();
+  add->add_option("PATH", *path, "Where every host has it mounted");
+  add->add_option("--path", *by_host, "HOST=PATH: one host has it elsewhere");
+  add->add_flag("--local", *local,
+                "Not shared: it belongs to one host, the one that --path names or is asked");
+  add->footer(examples({"holdfast datastore add shared /srv/shared",
+                        "holdfast datastore add shared /srv/shared --path host3=/mnt/shared",
+                        "holdfast datastore add fast --local --path host1=/srv/nvme"}));
+  add->callback([&session, name, path, by_host, local] {
+    const auto paths = paths_of(*path, *by_host);
+    if (!paths.ok()) return session.fail(paths.error());
+    const json body{{"name", *name}, {"shared", !*local}, {"paths", *paths}};
+    const auto answer = session.send("POST", "/v1/datastores", body);
+    if (answer.ok() && !field(*answer, "warning").empty()) {
+      fmt::print(stderr, "Note: {}\n", field(*answer, "warning"));
+    }
+    said(session, answer, "Datastore " + *name + " was added.");
+  });
+}
+
 void add_datastore(CLI::App& app, Session& session) {
   auto* datastore =
       app.add_subcommand("datastore", "Datastores: folders for disks, shared by hosts or local to one");
   datastore->require_subcommand(1);
-  auto name = std::make_shared<std::string>();
-  auto paths = std::make_shared<std::vector<std::string>>();
-  auto local = std::make_shared<bool>(false);
-  auto* add = datastore->add_subcommand("add", "Make a mounted folder a datastore");
-  add->add_option("NAME", *name, "Name")->required();
-  add->add_option("PATH", *paths, "Where it is mounted; HOST:PATH for one host only")->required();
-  add->add_flag("--local", *local, "Not shared: each host has its own");
-  add->footer(examples(
-      {"holdfast datastore add shared /srv/shared", "holdfast datastore add fast host1:/srv/nvme --local"}));
-  add->callback([&session, name, paths, local] {
-    json body{{"name", *name}, {"shared", !*local}, {"paths", json::object()}};
-    for (const auto& one : *paths) {
-      const auto colon = one.find(':');
-      const bool named = !one.starts_with('/') && colon != std::string::npos;
-      body["paths"][named ? one.substr(0, colon) : "*"] = named ? one.substr(colon + 1) : one;
-    }
-    said(session, session.send("POST", "/v1/datastores", body), "Datastore " + *name + " was added.");
-  });
-  auto* list = datastore->add_subcommand("ls", "List the datastores");
+  add_datastore_add(*datastore, session);
+  auto* list = datastore->add_subcommand("ls", "List the datastores and which hosts have them");
   list->footer(examples({"holdfast datastore ls"}));
-  list->callback([&session] { session.show(session.get("/v1/datastores"), datastore_table); });
+  list->callback([&session] {
+    const auto hosts = session.get("/v1/hosts");
+    session.show(session.get("/v1/datastores"),
+                 [&hosts](const json& answer) { return datastore_table(answer, hosts); });
+  });
+  auto name = std::make_shared<std::string>();
   auto* show = datastore->add_subcommand("show", "Show a datastore and which hosts have it");
   show->add_option("NAME", *name, "Name or id")->required();
   show->footer(examples({"holdfast datastore show shared"}));
   show->callback([&session, name] {
-    const auto one = session.get("/v1/datastores/" + api::escape(*name));
     const auto hosts = session.get("/v1/hosts");
-    session.show_pairs(one, [&hosts](const json& datastore_json) {
-      std::vector<std::pair<std::string, std::string>> out = {
-          {"Name", field(datastore_json, "name")},
-          {"Id", field(datastore_json, "id")},
-          {"Shared", datastore_json.value("shared", true) ? "yes" : "no"}};
-      const json list_json = hosts.ok() ? hosts->at("hosts") : json::array();
-      for (const auto& host : list_json) {
-        const json mounted = host.value("datastores", json::object());
-        const std::string path = mounted.value(field(datastore_json, "id"), std::string());
-        out.emplace_back("On " + field(host, "host"), path.empty() ? "not usable now" : path);
-      }
-      return out;
-    });
+    session.show_pairs(session.get("/v1/datastores/" + api::escape(*name)),
+                       [&hosts](const json& one) { return datastore_pairs(one, hosts); });
   });
 }
 

@@ -8,7 +8,11 @@
 namespace hf::daemon {
 
 Control::Control(HostId self, ha::Timing timing, std::uint64_t seed, Parts parts)
-    : parts_(std::move(parts)), timing_(timing), core_(std::move(self), timing, seed), thread_([this] { run(); }) {
+    : parts_(std::move(parts)),
+      timing_(timing),
+      core_(std::move(self), timing, seed),
+      share_check_(timing),
+      thread_([this] { run(); }) {
   pthread_setname_np(thread_.native_handle(), "hf-control");
 }
 
@@ -27,7 +31,12 @@ void Control::run() {
   while (!stopping_) {
     const Duration patience = std::max<Duration>(next_tick - sys::boot_now(), 0ns);
     bool view_changed = false;
-    for (const auto& event : parts_.mailbox.take(patience)) {
+    for (auto& event : parts_.mailbox.take(patience)) {
+      if (auto* read = std::get_if<ha::event::SlotRead>(&event)) {
+        share_check_.on(*read);
+        // safety (proof of inability): a slot on another storage stands still for ever; it proves nothing.
+        if (is_not_shared(read->datastore)) read->ok = false;
+      }
       step(event);
       view_changed = view_changed || std::holds_alternative<ha::event::StoreReset>(event) ||
                      std::holds_alternative<ha::event::StoreChanged>(event);
@@ -35,6 +44,7 @@ void Control::run() {
     if (view_changed) after_view_change();
     if (sys::boot_now() < next_tick) continue;
     step(ha::event::Tick{});
+    check_sharing();
     publish();
     next_tick = sys::boot_now() + timing_.tick;
   }
@@ -64,6 +74,26 @@ void Control::carry_out(const ha::Action& action) {
       action);
 }
 
+void Control::check_sharing() {
+  share_check_.look_at(core_.view(), core_.self(), sys::boot_now());
+  const auto& now = share_check_.verdicts();
+  if (now == not_shared_) return;
+  std::map<std::string, std::string> barred;
+  for (const auto& [id, verdict] : now) {
+    if (!verdict.usable) barred[id] = verdict.text;
+    auto before = not_shared_.find(id);
+    if (before != not_shared_.end() && before->second == verdict) continue;
+    record::EventRecord event;
+    event.severity = "error";
+    event.kind = "datastore.not_shared";
+    event.subject = id;
+    event.text = verdict.text;
+    parts_.store.emit(event);
+  }
+  not_shared_ = now;
+  parts_.on_barred(std::move(barred));
+}
+
 void Control::after_view_change() {
   const ha::View& view = core_.view();
   std::map<std::string, SlotReader::Target> targets;
@@ -72,8 +102,10 @@ void Control::after_view_change() {
     if (host == core_.self() || self == view.hosts.end()) continue;
     for (const auto& id : stored.record.slot_datastores) {
       auto mounted = self->second.record.datastores.find(id);
-      if (mounted == self->second.record.datastores.end()) continue;
-      targets[id].path = mounted->second;
+      if (mounted != self->second.record.datastores.end()) mounted_[id] = mounted->second;
+      // One that is barred is read on, to see when it is mended.
+      else if (!is_not_shared(id)) continue;
+      targets[id].path = mounted_[id];
       targets[id].hosts.push_back(host);
     }
   }

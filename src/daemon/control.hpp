@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/ha/host.hpp"
+#include "core/ha/share_check.hpp"
 #include "daemon/mailbox.hpp"
 #include "daemon/slot_reader.hpp"
 #include "daemon/store_shell.hpp"
@@ -38,6 +39,8 @@ class Control {
     guard::GuardClient& guard;
     // Called on the control thread after the view has changed.
     std::function<void(const ha::View&)> on_view;
+    // Called on the control thread: datastores, by id, that this host must not use, and why. Often the same again.
+    std::function<void(std::map<std::string, std::string>)> on_barred;
   };
   Control(HostId self, ha::Timing timing, std::uint64_t seed, Parts parts);
   ~Control();
@@ -49,11 +52,16 @@ class Control {
   void step(const ha::Event& event);
   void carry_out(const ha::Action& action);
   void after_view_change();
+  void check_sharing();
+  bool is_not_shared(const std::string& datastore) const { return not_shared_.count(datastore) != 0; }
   void publish();
 
   Parts parts_;
   const ha::Timing timing_;
   ha::HostCore core_;
+  ha::ShareCheck share_check_;
+  std::map<std::string, ha::ShareCheck::Verdict> not_shared_;  // as last reported
+  std::map<std::string, std::string> mounted_;                 // by datastore id; a path is kept after its last use
   WorkerPool guard_pool_{"hf-guard", 1};  // renewals, in order, never behind anything slow
   mutable std::mutex mutex_;
   ControlStatus status_;

@@ -19,6 +19,7 @@
 #include "daemon/control.hpp"
 #include "daemon/inventory.hpp"
 #include "daemon/local_services.hpp"
+#include "daemon/member_keeper.hpp"
 #include "daemon/pruner.hpp"
 #include "daemon/slot_reader.hpp"
 #include "daemon/store_shell.hpp"
@@ -142,10 +143,12 @@ class RealDaemon final : public Daemon {
         task_runner_(host.host, operations_, surroundings_),
         control_(host.host, timing_, random_seed(),
                  {mailbox_, store_shell_, vm_shell_, slot_reader_, guard_,
-                  [this](const ha::View& view) { on_view(view); }}),
+                  [this](const ha::View& view) { on_view(view); },
+                  [this](auto barred) { inventory_.set_barred(std::move(barred)); }}),
         subscription_(config.run_dir + "/guard.sock", guard_callbacks()),
         beat_(host.host, config.heartbeat_listen, timing_.heartbeat, *store_, mailbox_, control_),
         pruner_(*store_, control_),
+        member_keeper_(config, control_),
         services_(config, timing_, hypervisor_, guard_, control_),
         peers_(credentials),
         handler_(*store_, services_, &peers_, api::Operations::real_world(host.host)),
@@ -200,21 +203,34 @@ class RealDaemon final : public Daemon {
   guard::GuardSubscription subscription_;
   Beat beat_;
   Pruner pruner_;
+  MemberKeeper member_keeper_;
   LocalServices services_;
   api::HttpPeers peers_;
   api::Handler handler_;
   api::Server server_;
 };
 
+// safety: a guard that took this for a single host never freezes; with other hosts about, it must.
+Status refuse_lone_guard(const config::HostConfig& config) {
+  if (config.store.kind != config::StoreKind::etcd) return {};
+  guard::GuardClient guard(config.run_dir + "/guard.sock");
+  const auto status = guard.status();
+  if (!status.ok() || status->deadline != Instant::max()) return {};
+  return Error{Code::conflict, "holdfast-guard still runs with the configuration of a single host: restart it, then "
+                               "holdfastd. VMs run on."};
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Daemon>> Daemon::start(const config::HostConfig& config) {
+Result<std::unique_ptr<Daemon>> Daemon::start(const config::HostConfig& given) {
+  const config::HostConfig config = with_known_endpoints(given);
   TRY(process::require_root());
   std::error_code failed;
   for (const auto& folder : {config.run_dir, config.state_dir, config.state_dir + "/log"}) {
     std::filesystem::create_directories(folder, failed);
     if (failed) return from_errno("Cannot make " + folder, failed.value());
   }
+  TRY(refuse_lone_guard(config));
   TRY_ASSIGN(auto credentials, pki::load(std::filesystem::path(config.pki.ca).parent_path().string()));
   TRY_ASSIGN(auto qemu, qemu_options(config));
   TRY_ASSIGN(const auto host, host_record(config, qemu));

@@ -49,6 +49,14 @@ void Inventory::set_wanted(std::vector<record::DatastoreRecord> datastores,
   changed_.notify_all();
 }
 
+void Inventory::set_barred(std::map<std::string, std::string> barred) {
+  std::lock_guard lock(mutex_);
+  if (barred == barred_) return;
+  barred_ = std::move(barred);
+  look_again_ = true;
+  changed_.notify_all();
+}
+
 bool Inventory::know_committed() {
   if (committed_) return true;
   auto stored = store_.get(record::key::kHosts + fixed_.host.text);
@@ -75,29 +83,51 @@ void Inventory::run() {
   }
 }
 
-bool Inventory::usable(const record::DatastoreRecord& datastore, const std::string& path) {
+Status Inventory::usable(const record::DatastoreRecord& datastore, const std::string& path) {
   auto& worker = workers_[datastore.id.text];
   if (!worker) worker = std::make_unique<datastore::CallWorker>();
   auto checked = worker->run<bool>(kPatience, [path, id = datastore.id]() -> Result<bool> {
     TRY(datastore::check_marker(path, id));
     return true;
   });
-  return checked.ok();
+  if (checked.ok()) return {};
+  if (checked.code() == Code::timed_out) return Error{Code::timed_out, "The storage at " + path + " does not answer."};
+  return checked.error();
+}
+
+std::vector<std::string> Inventory::renewed_slots() {
+  std::vector<std::string> renewed;
+  const auto guard = guard_.status();
+  if (!guard.ok()) return renewed;
+  for (const auto& slot : guard->slots) {
+    if (slot.ok) renewed.push_back(slot.datastore.text);
+  }
+  std::sort(renewed.begin(), renewed.end());
+  return renewed;
 }
 
 void Inventory::look() {
   std::vector<record::DatastoreRecord> datastores;
   std::vector<record::NetworkRecord> networks;
+  std::map<std::string, std::string> barred;
   record::HostRecord next = fixed_;
   {
     std::lock_guard lock(mutex_);
     datastores = datastores_;
     networks = networks_;
+    barred = barred_;
   }
   Surroundings found;
   for (const auto& datastore : datastores) {
     const std::string path = path_on(datastore, next.host);
-    if (path.empty() || !usable(datastore, path)) continue;
+    if (path.empty()) continue;
+    Status check = usable(datastore, path);
+    const auto bar = barred.find(datastore.id.text);
+    if (check.ok() && bar != barred.end()) check = Error{Code::conflict, bar->second};
+    if (!check.ok()) {
+      next.datastore_problems[datastore.id.text] = check.error().what;
+      continue;
+    }
     found.datastores[datastore.name] = {datastore.id, path, datastore.shared};
     next.datastores[datastore.id.text] = path;
   }
@@ -107,6 +137,7 @@ void Inventory::look() {
     next.networks.push_back(network.name);
   }
   next.slot_datastores = choose_slots(datastores, found);
+  next.slots_renewed = renewed_slots();
   surroundings_.publish(found);
   publish(std::move(next), found);
 }

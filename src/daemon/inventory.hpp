@@ -30,15 +30,17 @@ class Inventory {
 
   // What the cluster's records name. Any thread; the inventory looks again at once.
   void set_wanted(std::vector<record::DatastoreRecord> datastores, std::vector<record::NetworkRecord> networks);
+  // Datastores, by id, that this host must not use although they are mounted, and why. Any thread.
+  void set_barred(std::map<std::string, std::string> barred);
 
  private:
   // What the store says of this host; a former life of the daemon may have written it.
   bool know_committed();
   void run();
   void look();
-  bool usable(const record::DatastoreRecord& datastore, const std::string& path);
-  std::vector<std::string> choose_slots(const std::vector<record::DatastoreRecord>& wanted,
-                                        const Surroundings& found) const;
+  Status usable(const record::DatastoreRecord& datastore, const std::string& path);
+  std::vector<std::string> renewed_slots();
+  std::vector<std::string> choose_slots(const std::vector<record::DatastoreRecord>& wanted, const Surroundings& found) const;
   void publish(record::HostRecord next, const Surroundings& found);
   void tell_guard(const std::vector<std::string>& slots, const Surroundings& found);
 
@@ -56,6 +58,7 @@ class Inventory {
   bool stopping_ = false, look_again_ = false, told_ = false;
   std::vector<record::DatastoreRecord> datastores_;
   std::vector<record::NetworkRecord> networks_;
+  std::map<std::string, std::string> barred_;
   std::thread thread_;
 };
 

@@ -1,8 +1,17 @@
 #include "daemon/local_services.hpp"
 
-#include "daemon/version.hpp"
-#include "sys/etcd/member.hpp"
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
 #include "config/store/open_store.hpp"
+#include "daemon/version.hpp"
+#include "sys/datastore/call_worker.hpp"
+#include "sys/datastore/datastore.hpp"
+#include "sys/etcd/member.hpp"
+#include "sys/pki/system.hpp"
+#include "sys/process/clock.hpp"
 
 namespace hf::daemon {
 
@@ -38,14 +47,59 @@ api::StoreInfo LocalServices::store_info() {
   return {config_.store.kind == config::StoreKind::etcd ? "etcd" : "sqlite", config_.store.endpoints};
 }
 
+namespace {
+constexpr Duration kMarkPatience = 10s;
+
+// Runs on a thread that may hang with the storage.
+Result<api::MarkedDatastore> mark(const std::string& name, const std::string& path, bool shared) {
+  struct stat folder{}, parent{};
+  if (::stat(path.c_str(), &folder) != 0 || !S_ISDIR(folder.st_mode)) {
+    return Error{Code::not_found, path + " is not a folder of this host: mount the datastore there first."};
+  }
+  api::MarkedDatastore marked;
+  auto standing = datastore::read_marker(path);
+  if (!standing.ok() && standing.code() != Code::not_found) return standing.error();
+  if (::access(path.c_str(), W_OK) != 0) {
+    return because("The folder " + path + " cannot be written", from_errno("access", errno));
+  }
+  if (standing.ok()) {
+    marked.id = standing->id;
+  } else {
+    marked.id = DatastoreId("ds-" + pki::random_hex(6));
+    TRY(datastore::make_marker(path, {marked.id, name, sys::wall_ms()}));
+  }
+  const bool mounted = ::stat((path + "/..").c_str(), &parent) == 0 && parent.st_dev != folder.st_dev;
+  if (shared && !mounted) {
+    marked.warning = path + " is not a mount point on this host: other hosts see the datastore only if it is shared "
+                     "storage. If it is this host's own, say --local.";
+  }
+  return marked;
+}
+}  // namespace
+
+Result<api::MarkedDatastore> LocalServices::mark_datastore(const std::string& name, const std::string& path,
+                                                           bool shared) {
+  datastore::CallWorker worker;
+  auto marked = worker.run<api::MarkedDatastore>(kMarkPatience, [=] { return mark(name, path, shared); });
+  if (marked.ok() || marked.code() != Code::timed_out) return marked;
+  return Error{Code::timed_out, "The storage at " + path + " does not answer on host " + config_.host + "."};
+}
+
 Result<api::StoreMember> LocalServices::add_store_member(const std::string& host, const std::string& peer_url) {
   if (peer_url.empty()) return api::StoreMember{};
   if (config_.store.kind != config::StoreKind::etcd) {
     return Error{Code::unsupported, "This host keeps its store in a file; make it a cluster first: holdfast cluster grow."};
   }
   TRY_ASSIGN(auto members, etcd::Members::open(config::etcd_options(config_.store)));
-  TRY(members->add_member(peer_url, false));
   TRY_ASSIGN(auto all, members->list_members());
+  const bool there = std::any_of(all.begin(), all.end(), [&](const auto& one) {
+    return std::find(one.peer_urls.begin(), one.peer_urls.end(), peer_url) != one.peer_urls.end();
+  });
+  if (!there) {
+    // A learner: it has no vote until it has caught up (MemberKeeper), so a host that never comes up breaks nothing.
+    TRY(members->add_member(peer_url, true));
+    TRY_ASSIGN(all, members->list_members());
+  }
   TRY_ASSIGN(auto initial, etcd::initial_cluster_of(all, host, peer_url));
   api::StoreMember member;
   for (const auto& [name, url] : initial) {

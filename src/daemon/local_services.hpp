@@ -1,5 +1,5 @@
 #pragma once
-// LocalServices: what the API needs of this host: consoles, its guard, its timing, its store member. Thread-safe.
+// LocalServices: what the API needs of this host: consoles, guard, timing, folders, its store member. Thread-safe.
 #include "api/handler.hpp"
 #include "core/ha/timing.hpp"
 #include "config/config.hpp"
@@ -21,6 +21,7 @@ class LocalServices final : public api::HostServices {
   api::LocalStatus local_status() override;
   std::vector<api::TimingRow> timing() override;
   api::StoreInfo store_info() override;
+  Result<api::MarkedDatastore> mark_datastore(const std::string& name, const std::string& path, bool shared) override;
   Result<api::StoreMember> add_store_member(const std::string& host, const std::string& peer_url) override;
 
  private:

@@ -1,4 +1,7 @@
-// holdfastd --config FILE: one a host. It decides and acts; killing it stops no VM.
+// holdfastd --config FILE: one a host. It decides and acts; killing it stops no VM. SIGHUP: it starts anew.
+#include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
@@ -31,6 +34,7 @@ int main(int count, char** arguments) {
   sigemptyset(&ending);
   sigaddset(&ending, SIGTERM);
   sigaddset(&ending, SIGINT);
+  sigaddset(&ending, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &ending, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   auto config = hf::config::load_config(arguments[2]);
@@ -40,6 +44,12 @@ int main(int count, char** arguments) {
   hf::log(hf::Level::info, "holdfastd runs", {{"host", config->host}, {"api", config->api_listen}});
   int signal = 0;
   sigwait(&ending, &signal);
+  daemon->reset();
+  if (signal == SIGHUP) {
+    hf::log(hf::Level::info, "holdfastd starts anew; VMs run on");
+    ::execv("/proc/self/exe", arguments);
+    return fail(hf::from_errno("Cannot start anew", errno));
+  }
   hf::log(hf::Level::info, "holdfastd ends; VMs run on");
   return 0;
 }

@@ -22,6 +22,7 @@ ha::event::SlotRead read_one(const std::string& datastore, const std::string& pa
   auto bytes = datastore::read_slot(path, host);
   read.ended = sys::boot_now();
   read.ok = bytes.ok();
+  read.absent = !bytes.ok() && bytes.code() == Code::not_found;
   if (read.ok) read.fingerprint = ha::slot_fingerprint(*bytes);
   return read;
 }

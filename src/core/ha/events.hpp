@@ -55,8 +55,15 @@ struct TxnDone { OpId op = 0; Outcome outcome = Outcome::unknown; Version versio
 struct KeyRead { OpId op = 0; bool ok = false; KeyState state; Version as_of = 0; };
 struct LeaseGranted { OpId op = 0; bool ok = false; LeaseNumber lease = 0; Instant began; };
 struct LeaseKept { OpId op = 0; Outcome outcome = Outcome::unknown; Instant began; };
-// began/ended: of the read call. A failed read has ok = false.
-struct SlotRead { HostId host; std::string datastore; bool ok = false; std::uint64_t fingerprint = 0; Instant began, ended; };
+// began/ended: of the read call. A failed read has ok = false; `absent`: the storage answered that there is no such slot.
+struct SlotRead {
+  HostId host;
+  std::string datastore;
+  bool ok = false;
+  std::uint64_t fingerprint = 0;
+  Instant began{}, ended{};
+  bool absent = false;
+};
 struct HeartbeatHeard { HostId from; };
 // lapsed: the deadline has passed and no renewal has come since. `frozen`: latched VMs.
 struct GuardReport { Generation generation = 0; bool lapsed = false; std::set<VmId> frozen; };

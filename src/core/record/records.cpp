@@ -103,7 +103,7 @@ void from_json(const json& j, Desired& desired) { desired = value_or_first(kDesi
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_address, heartbeat_address, cpus,
                                                 memory_mib, accelerator, accelerator_reason, qemu_version, datastores,
-                                                slot_datastores, networks)
+                                                slot_datastores, datastore_problems, slots_renewed, networks)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SessionRecord, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeaderRecord, host, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DatastoreRecord, id, name, shared, paths)

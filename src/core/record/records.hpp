@@ -71,6 +71,8 @@ struct HostRecord {
   std::string qemu_version;
   std::map<std::string, std::string> datastores;  // DatastoreId text -> mount path on this host, if usable now
   std::vector<std::string> slot_datastores;       // ids of those that carry this host's heartbeat slot
+  std::map<std::string, std::string> datastore_problems;  // DatastoreId text -> why it is not usable here now
+  std::vector<std::string> slots_renewed;         // ids of those slots that its guard does renew now
   std::vector<std::string> networks;              // names of the networks whose bridge this host has
   bool operator==(const HostRecord&) const = default;
 };

@@ -17,11 +17,11 @@ void add_tls(std::vector<std::string>& argv, const std::string& kind, const Etcd
   argv.push_back("--" + kind + "client-cert-auth=true");
 }
 
-// One word of ExecStart=: systemd takes % and $ and quotes for itself.
-std::string unit_word(const std::string& word) {
+// One word of a setting: systemd takes % and quotes for itself, and $ in ExecStart=.
+std::string unit_word(const std::string& word, bool command) {
   std::string out = "\"";
   for (const char c : word) {
-    if (c == '%' || c == '$') out += c;
+    if (c == '%' || (c == '$' && command)) out += c;
     if (c == '"' || c == '\\') out += '\\';
     out += c;
   }
@@ -74,7 +74,7 @@ std::vector<std::string> member_command(const MemberConfig& config) {
 
 std::string member_unit(const MemberConfig& config) {
   std::string words;
-  for (const auto& word : member_command(config)) words += " \\\n  " + unit_word(word);
+  for (const auto& word : member_command(config)) words += " \\\n  " + unit_word(word, true);
   // The first word of ExecStart= must be the path, not a quoted line break.
   const std::string command = words.substr(words.find('"'));
   return fmt::format(R"([Unit]
@@ -86,8 +86,14 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
-User={user}
 ExecStart={command}
+CapabilityBoundingSet=
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths={data}
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
 Restart=always
 RestartSec=1
 TimeoutStartSec=infinity
@@ -100,7 +106,7 @@ OOMScoreAdjust=-900
 [Install]
 WantedBy=multi-user.target
 )",
-                     fmt::arg("name", config.name), fmt::arg("user", config.user),
+                     fmt::arg("name", config.name), fmt::arg("data", unit_word(config.data_dir, false)),
                      fmt::arg("command", command));
 }
 

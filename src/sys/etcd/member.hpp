@@ -20,7 +20,6 @@ struct MemberConfig {
   enum class State { fresh, existing };  // a new cluster is made; one is joined
 
   std::string binary = "/usr/bin/etcd";
-  std::string user = "etcd";          // of the systemd unit
   std::string name;                   // the host's name
   std::string data_dir;               // "/var/lib/holdfast/etcd"
   std::string client_address;         // "10.77.0.1:2379": served, and told to clients
@@ -39,7 +38,10 @@ struct MemberConfig {
 std::string peer_url(const std::string& peer_address, bool tls);
 // argv, argv[0] included. Every flag exists in etcd 3.4 and 3.5.
 std::vector<std::string> member_command(const MemberConfig& config);
-// The text of a systemd service that keeps this member running.
+// The text of a systemd service that keeps this member running: as root, without any of root's capabilities, able to
+// write its data only. The host's key, which it shows, is root's; a copy for another user would have to follow each
+// renewal, and protect nothing: whoever has the store has the cluster's CA, and so every host.
+// REQUIRES: data_dir exists and is root's.
 std::string member_unit(const MemberConfig& config);
 
 struct Member {

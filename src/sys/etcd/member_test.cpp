@@ -56,7 +56,8 @@ TEST(MemberUnit, quotes_what_systemd_would_expand) {
   EXPECT_NE(unit.find("\"--data-dir=/srv/a b%%c$$d\\\"e\""), std::string::npos);
   EXPECT_NE(unit.find("Type=notify\n"), std::string::npos);
   EXPECT_NE(unit.find("Restart=always\n"), std::string::npos);
-  EXPECT_NE(unit.find("User=etcd\n"), std::string::npos);
+  EXPECT_EQ(unit.find("User="), std::string::npos);
+  EXPECT_NE(unit.find("ReadWritePaths=\"/srv/a b%%c$d"), std::string::npos);
 }
 
 TEST(InitialCluster, names_the_members_and_the_one_that_joins) {
