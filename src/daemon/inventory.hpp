@@ -40,7 +40,8 @@ class Inventory {
   void look();
   Status usable(const record::DatastoreRecord& datastore, const std::string& path);
   std::vector<std::string> renewed_slots();
-  std::vector<std::string> choose_slots(const std::vector<record::DatastoreRecord>& wanted, const Surroundings& found) const;
+  std::vector<std::string> choose_slots(const std::vector<record::DatastoreRecord>& wanted,
+                                        const Surroundings& found) const;
   void publish(record::HostRecord next, const Surroundings& found);
   void tell_guard(const std::vector<std::string>& slots, const Surroundings& found);
 

@@ -10,7 +10,6 @@
 #include "sys/datastore/call_worker.hpp"
 #include "sys/datastore/datastore.hpp"
 #include "sys/etcd/member.hpp"
-#include "sys/pki/system.hpp"
 #include "sys/process/clock.hpp"
 
 namespace hf::daemon {
@@ -26,8 +25,9 @@ api::LocalStatus LocalServices::local_status() {
     return status;
   }
   status.guard = guard->contact_fresh ? "renewing" : "frozen";
-  status.guard_message = guard->contact_fresh ? "This host's right to run VMs is renewed."
-                                              : "Neither store session nor slot could be renewed: protected VMs stand still.";
+  status.guard_message = guard->contact_fresh
+                             ? "This host's right to run VMs is renewed."
+                             : "Neither store session nor slot could be renewed: protected VMs stand still.";
   for (const auto& vm : guard->vms) {
     if (vm.state == ha::Guard::State::frozen) status.frozen_vms.push_back(vm.vm.text);
   }
@@ -37,8 +37,9 @@ api::LocalStatus LocalServices::local_status() {
 std::vector<api::TimingRow> LocalServices::timing() {
   std::vector<api::TimingRow> rows;
   for (const auto& row : timing_.table()) {
-    rows.push_back({row.name, static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(row.value).count()),
-                    row.meaning});
+    rows.push_back(
+        {row.name, static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(row.value).count()),
+         row.meaning});
   }
   return rows;
 }
@@ -88,7 +89,8 @@ Result<api::MarkedDatastore> LocalServices::mark_datastore(const std::string& na
 Result<api::StoreMember> LocalServices::add_store_member(const std::string& host, const std::string& peer_url) {
   if (peer_url.empty()) return api::StoreMember{};
   if (config_.store.kind != config::StoreKind::etcd) {
-    return Error{Code::unsupported, "This host keeps its store in a file; make it a cluster first: holdfast cluster grow."};
+    return Error{Code::unsupported,
+                 "This host keeps its store in a file; make it a cluster first: holdfast cluster grow."};
   }
   TRY_ASSIGN(auto members, etcd::Members::open(config::etcd_options(config_.store)));
   TRY_ASSIGN(auto all, members->list_members());

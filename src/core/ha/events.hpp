@@ -1,7 +1,7 @@
 #pragma once
-// What goes into a host's deciding code and what comes out: HostCore::step(Event, Instant) -> Actions. The shell (daemon or
-// simulator) turns actions into deeds, in order, and reports each deed's outcome as an event. No deed may be reported as
-// failed when its outcome is not known: Outcome::unknown says so.
+// What goes into a host's deciding code and what comes out: HostCore::step(Event, Instant) -> Actions. The shell
+// (daemon or simulator) turns actions into deeds, in order, and reports each deed's outcome as an event. No deed may
+// be reported as failed when its outcome is not known: Outcome::unknown says so.
 #include <cstdint>
 #include <set>
 #include <string>
@@ -55,7 +55,8 @@ struct TxnDone { OpId op = 0; Outcome outcome = Outcome::unknown; Version versio
 struct KeyRead { OpId op = 0; bool ok = false; KeyState state; Version as_of = 0; };
 struct LeaseGranted { OpId op = 0; bool ok = false; LeaseNumber lease = 0; Instant began; };
 struct LeaseKept { OpId op = 0; Outcome outcome = Outcome::unknown; Instant began; };
-// began/ended: of the read call. A failed read has ok = false; `absent`: the storage answered that there is no such slot.
+// began/ended: of the read call. A failed read has ok = false; `absent`: the storage answered that there is no such
+// slot.
 struct SlotRead {
   HostId host;
   std::string datastore;
@@ -68,14 +69,16 @@ struct HeartbeatHeard { HostId from; };
 // lapsed: the deadline has passed and no renewal has come since. `frozen`: latched VMs.
 struct GuardReport { Generation generation = 0; bool lapsed = false; std::set<VmId> frozen; };
 struct Adopted { std::vector<std::pair<VmId, Epoch>> running; };
-// ok: runs. refused: the guard's deadline passed or its generation changed, nothing runs. Else error says why, nothing runs.
+// ok: runs. refused: the guard's deadline passed or its generation changed, nothing runs. Else error says why,
+// nothing runs.
 struct Launched { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; };
 struct Exited { VmId vm; Epoch epoch; ExitKind kind = ExitKind::qemu_crash; std::string text; };
 }  // namespace event
 
-using Event = std::variant<event::Tick, event::StoreReset, event::StoreChanged, event::TxnDone, event::KeyRead,
-                           event::LeaseGranted, event::LeaseKept, event::SlotRead, event::HeartbeatHeard, event::GuardReport,
-                           event::Adopted, event::Launched, event::Exited>;
+using Event =
+    std::variant<event::Tick, event::StoreReset, event::StoreChanged, event::TxnDone, event::KeyRead,
+                 event::LeaseGranted, event::LeaseKept, event::SlotRead, event::HeartbeatHeard,
+                 event::GuardReport, event::Adopted, event::Launched, event::Exited>;
 
 namespace action {
 struct Grant { OpId op = 0; std::chrono::seconds ttl{0}; };
@@ -84,8 +87,8 @@ struct Commit { OpId op = 0; TypedTxn txn; };
 struct Read { OpId op = 0; std::string key; };
 // safety: tells the guard that the store lease was renewed by a request that began then.
 struct Renewed { Instant began; SessionId session; };
-// safety: confirm the owner record on the datastore, start QEMU stopped, have the guard admit it under `generation`, resume.
-// Any refusal on the way: kill what was started, report Launched{ok=false}.
+// safety: confirm the owner record on the datastore, start QEMU stopped, have the guard admit it under `generation`,
+// resume. Any refusal on the way: kill what was started, report Launched{ok=false}.
 struct Launch { record::VmRecord vm; record::OwnerRecord owner; Generation generation = 0; };
 struct AskStop { VmId vm; };
 // SIGKILL; its end comes as Exited.
@@ -96,11 +99,13 @@ struct Thaw { VmId vm; Epoch epoch; Generation generation = 0; };
 struct Emit { record::EventRecord event; };
 }  // namespace action
 
-using Action = std::variant<action::Grant, action::KeepAlive, action::Commit, action::Read, action::Renewed, action::Launch,
-                            action::AskStop, action::Kill, action::Reset, action::Thaw, action::Emit>;
+using Action =
+    std::variant<action::Grant, action::KeepAlive, action::Commit, action::Read, action::Renewed,
+                 action::Launch, action::AskStop, action::Kill, action::Reset, action::Thaw, action::Emit>;
 using Actions = std::vector<Action>;
 
-// Bugs that are kept on purpose: each switches one safety rule off, and the simulator must find it. Never set in a daemon.
+// Bugs that are kept on purpose: each switches one safety rule off, and the simulator must find it. Never set in a
+// daemon.
 enum class KeptBug {
   none,
   takeover_without_slot_proof,      // the lease's end alone counts as proof

@@ -1,7 +1,7 @@
 #pragma once
-// Sets the calling process's nice value so that it counts on the whole machine. Where the kernel makes a scheduling group of
-// each session (sched_autogroup, on by default in Debian), a process's own value counts only within its session; the group has
-// a value too. For use between fork and exec, after setsid(): async-signal-safe.
+// Sets the calling process's nice value so that it counts on the whole machine. Where the kernel makes a scheduling
+// group of each session (sched_autogroup, on by default in Debian), a process's own value counts only within its
+// session; the group has a value too. For use between fork and exec, after setsid(): async-signal-safe.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
