@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "config/store/open_store.hpp"
+#include "sys/pki/random.hpp"
 #include "daemon/version.hpp"
 #include "sys/datastore/call_worker.hpp"
 #include "sys/datastore/datastore.hpp"
