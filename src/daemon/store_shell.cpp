@@ -25,7 +25,13 @@ Txn to_txn(const ha::TypedTxn& typed, EventStamp& stamp) {
   for (const auto& condition : typed.conditions) txn.conditions.push_back({condition.key, condition.version});
   for (const auto& write : typed.writes) {
     const bool erase = std::holds_alternative<std::monostate>(write.value);
-    txn.writes.push_back({write.key, erase ? "" : record::encode(write.value), LeaseId{write.lease}, erase});
+    std::string text = erase ? "" : record::encode(write.value);
+    if (const auto* status = std::get_if<record::VmStatus>(&write.value)) {
+      record::VmStatus dated = *status;  // the deciding code knows no wall clock
+      dated.since = sys::wall_ms();
+      text = record::encode(dated);
+    }
+    txn.writes.push_back({write.key, std::move(text), LeaseId{write.lease}, erase});
   }
   for (auto event : typed.events) {
     stamp.stamp(event);

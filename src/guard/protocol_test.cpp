@@ -37,7 +37,7 @@ TEST(GuardProtocol, golden_packets) {
   EXPECT_EQ(encode(all[3]), R"({"epoch":7,"generation":18446744073709551615,"op":"thaw","vm":"vm-1"})");
   EXPECT_EQ(
       encode_state({{kAdmission}, {}}),
-      R"({"format":1,"vms":[{"cgroup":"/cg/vm-1","epoch":7,"hold_page":"/run/vm-1/hold",)"
+      R"({"format":1,"slots":[],"vms":[{"cgroup":"/cg/vm-1","epoch":7,"hold_page":"/run/vm-1/hold",)"
       R"("protected":true,"vm":"vm-1"}]})"
       "\n");
   EXPECT_EQ(encode_reply({}, std::nullopt), R"({"ok":true})");

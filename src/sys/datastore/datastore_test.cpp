@@ -35,7 +35,9 @@ class Datastore : public testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(DiskAndTmpfs, Datastore, testing::Values("/var/tmp", "/dev/shm"));
 
 ha::OwnerFile owner(std::uint64_t epoch, const std::string& host) {
-  return ha::OwnerFile{VmId("vm-1"), HostId(host), SessionId("s-1"), Epoch{epoch}, {}};
+  vm::VmSpec spec;
+  spec.name = "web";
+  return ha::OwnerFile{VmId("vm-1"), HostId(host), SessionId("s-1"), Epoch{epoch}, spec};
 }
 
 TEST_P(Datastore, marker_is_found_by_content) {
