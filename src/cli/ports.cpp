@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 #include "cli/init.hpp"
@@ -48,6 +49,8 @@ Status check_free(const std::string& address, int port, int type, const std::str
 }  // namespace
 
 Status check_ports(const InitOptions& options, bool api, bool member) {
+  std::error_code ignored;  // cannot be looked at: not there
+  if (std::filesystem::exists(options.config_path(), ignored)) return {};
   if (api) {
     TRY(check_free("", options.api_port, SOCK_STREAM, "the API"));
     TRY(check_free("", options.heartbeat_port, SOCK_DGRAM, "the heartbeat"));
