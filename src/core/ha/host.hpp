@@ -35,7 +35,9 @@ class HostCore {
   void take(const Event& event, Instant now, Actions& out);
   void remember(const Actions& actions);
   AgentContext agent_context(Instant now) const { return {view_, session_, guard_, now}; }
-  LeaderContext leader_context(Instant now) const { return {view_, session_, observer_, guard_.lapsed, now}; }
+  LeaderContext leader_context(Instant now) const {
+    return {view_, session_, observer_, guard_.lapsed, guard_.generation, now};
+  }
 
   const HostId self_;
   Rng rng_;

@@ -65,7 +65,9 @@ bool Leader::dead(const HostId& host) const { return health_of(host) == Health::
 
 void Leader::note_contact(const LeaderContext& context) {
   const bool contact = context.session.active() && !context.guard_lapsed && context.view.synced;
-  if (contact && !in_contact_) contact_since_ = context.now;
+  const bool lapsed_between = contact_generation_ != context.guard_generation;
+  if (contact && (!in_contact_ || lapsed_between)) contact_since_ = context.now;
+  contact_generation_ = context.guard_generation;
   in_contact_ = contact;
 }
 

@@ -30,6 +30,7 @@ struct LeaderContext {
   const Session& session;
   const Observer& observer;
   bool guard_lapsed = false;
+  Generation guard_generation = 0;
   Instant now;
 };
 
@@ -77,6 +78,7 @@ class Leader {
   std::map<HostId, Assessment> health_;
   std::string brake_;
   bool in_contact_ = false;
+  Generation contact_generation_ = 0;  // a lapse between two ticks shows in it alone
   Instant contact_since_{};
   OpId campaign_op_ = 0;
   Instant campaign_at_{};
