@@ -19,6 +19,11 @@
 
 namespace hf::api {
 
+// It has ended, well or not, and never changes again.
+inline bool is_final(const record::TaskRecord& task) {
+  return task.state == record::TaskState::succeeded || task.state == record::TaskState::failed;
+}
+
 // Who asks. `task`: the id the task shall have (Idempotency-Key), so that asking again does nothing twice;
 // empty: made here.
 struct Actor {

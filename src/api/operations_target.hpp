@@ -4,10 +4,6 @@
 
 namespace hf::api {
 
-inline bool is_final(const record::TaskRecord& task) {
-  return task.state == record::TaskState::succeeded || task.state == record::TaskState::failed;
-}
-
 // A VM as one attempt read it.
 struct Operations::Target {
   Versioned<record::VmRecord> vm;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "api/operations.hpp"
 #include "base/log.hpp"
 
 namespace hf::daemon {
@@ -37,8 +38,7 @@ Status prune_tasks(Store& store, std::size_t max) {
   for (const auto& entry : tasks.entries) {
     auto task = record::decode<record::TaskRecord>(entry.value);
     if (!task.ok()) continue;
-    const bool final = task->state == record::TaskState::succeeded || task->state == record::TaskState::failed;
-    if (final) ended.emplace_back(task->created, entry.key);
+    if (api::is_final(*task)) ended.emplace_back(task->created, entry.key);
   }
   std::sort(ended.begin(), ended.end());
   std::vector<std::string> old;

@@ -18,10 +18,6 @@ bool is_about_disks(TaskKind kind) {
          kind == TaskKind::vm_delete;
 }
 
-bool is_final(const record::TaskRecord& task) {
-  return task.state == record::TaskState::succeeded || task.state == record::TaskState::failed;
-}
-
 std::string image_name(const vm::Disk& disk) {
   return disk.name + (disk.format == vm::DiskFormat::raw ? ".raw" : ".qcow2");
 }
@@ -56,7 +52,7 @@ TaskRunner::TaskRunner(HostId self, api::Operations& operations, const SharedSur
 void TaskRunner::look_at(const ha::View& view) {
   for (const auto& [id, stored] : view.tasks) {
     const auto& task = stored.record;
-    if (task.host != self_ || !is_about_disks(task.kind) || is_final(task)) continue;
+    if (task.host != self_ || !is_about_disks(task.kind) || api::is_final(task)) continue;
     auto vm = view.vms.find(task.vm);
     if (vm == view.vms.end()) continue;
     {
