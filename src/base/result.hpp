@@ -11,6 +11,8 @@
 #include <tl/expected.hpp>
 #include <utility>
 
+#include "base/ensure.hpp"
+
 namespace hf {
 
 // A code exists only where some caller reacts to it specifically; the rest is said in the text.
@@ -55,19 +57,27 @@ class [[nodiscard]] Result {
 
   bool ok() const { return inner_.has_value(); }
   explicit operator bool() const { return ok(); }
-  // REQUIRES: ok()
-  T& value() & { return *inner_; }
-  const T& value() const& { return *inner_; }
-  T&& value() && { return std::move(*inner_); }
-  T* operator->() { return &*inner_; }
-  const T* operator->() const { return &*inner_; }
-  T& operator*() & { return *inner_; }
-  const T& operator*() const& { return *inner_; }
-  // REQUIRES: !ok()
-  const Error& error() const { return inner_.error(); }
-  Code code() const { return inner_.error().code; }
+  // REQUIRES: ok(); else the process stops.
+  T& value() & { return checked(inner_); }
+  const T& value() const& { return checked(inner_); }
+  T&& value() && { return std::move(checked(inner_)); }
+  T* operator->() { return &checked(inner_); }
+  const T* operator->() const { return &checked(inner_); }
+  T& operator*() & { return checked(inner_); }
+  const T& operator*() const& { return checked(inner_); }
+  // REQUIRES: !ok(); else the process stops.
+  const Error& error() const {
+    ENSURE(!ok(), "a result that holds a value has no error");
+    return inner_.error();
+  }
+  Code code() const { return error().code; }
 
  private:
+  template <class Inner>
+  static auto& checked(Inner& inner) {
+    ENSURE(inner.has_value(), "a result that holds an error has no value");
+    return *inner;
+  }
   tl::expected<T, Error> inner_;
 };
 
@@ -79,8 +89,12 @@ class [[nodiscard]] Result<void> {
 
   bool ok() const { return inner_.has_value(); }
   explicit operator bool() const { return ok(); }
-  const Error& error() const { return inner_.error(); }
-  Code code() const { return inner_.error().code; }
+  // REQUIRES: !ok(); else the process stops.
+  const Error& error() const {
+    ENSURE(!ok(), "a success has no error");
+    return inner_.error();
+  }
+  Code code() const { return error().code; }
 
  private:
   tl::expected<void, Error> inner_;

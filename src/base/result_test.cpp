@@ -1,4 +1,4 @@
-// Goal: the code table is complete and in order, and Result carries what it was given.
+// Goal: the code table is complete and in order, and Result carries what it was given and gives nothing else.
 #include "base/result.hpp"
 
 #include <gtest/gtest.h>
@@ -39,6 +39,22 @@ TEST(Result, try_leaves_with_the_first_error) {
 TEST(Result, because_keeps_the_code_of_the_cause) {
   EXPECT_EQ(because("Cannot create disk", Error{Code::no_room, "Full."}).code, Code::no_room);
   EXPECT_EQ(from_errno("Cannot write /x", ENOSPC).code, Code::no_room);
+}
+
+TEST(Result, the_error_of_a_success_stops_the_process) {
+  const Result<int> value = 4;
+  const Status done;
+  EXPECT_DEATH(value.error(), "holds a value has no error");
+  EXPECT_DEATH(value.code(), "holds a value has no error");
+  EXPECT_DEATH(done.error(), "a success has no error");
+  EXPECT_DEATH(done.code(), "a success has no error");
+}
+
+TEST(Result, the_value_of_a_failure_stops_the_process) {
+  Result<std::string> failed = Error{Code::invalid, "No."};
+  EXPECT_DEATH(failed.value(), "holds an error has no value");
+  EXPECT_DEATH(failed->size(), "holds an error has no value");
+  EXPECT_DEATH(std::as_const(failed).value(), "holds an error has no value");
 }
 
 }  // namespace
