@@ -41,7 +41,7 @@ Txn to_txn(const ha::TypedTxn& typed, EventStamp& stamp) {
   return txn;
 }
 
-ha::KeyState to_key_state(const Change& change) {
+std::optional<ha::KeyState> to_key_state(const Change& change) {
   ha::KeyState state{change.entry.key, change.entry.version, {}};
   if (change.erased) return state;
   auto record = record::decode_at(change.entry.key, change.entry.value);
@@ -49,14 +49,13 @@ ha::KeyState to_key_state(const Change& change) {
     state.value = std::move(*record);
     return state;
   }
-  log(Level::error, "A record of the store cannot be read.", {{"key", change.entry.key}, {"why", record.error().what}});
-  if (change.entry.key.compare(0, key::kOwners.size(), key::kOwners) == 0) {
-    // safety: an owner record nobody can read gives nobody a right, us least of all.
-    record::OwnerRecord unreadable;
-    unreadable.phase = record::OwnerRecord::Phase::claimed;
-    unreadable.host = HostId("(unreadable)");
-    state.value = unreadable;
-  }
+  log(Level::error, "A record of the store cannot be read.", {{"why", record.error().what}});
+  if (change.entry.key.compare(0, key::kOwners.size(), key::kOwners) != 0) return std::nullopt;
+  // safety: an owner record nobody can read gives nobody a right, us least of all.
+  record::OwnerRecord unreadable;
+  unreadable.phase = record::OwnerRecord::Phase::claimed;
+  unreadable.host = HostId("(unreadable)");
+  state.value = unreadable;
   return state;
 }
 
@@ -118,7 +117,9 @@ void StoreShell::carry_out(const ha::action::Read& read) {
       answer.as_of = snapshot->version;
       answer.state.key = read.key;
       for (const auto& entry : snapshot->entries) {
-        if (entry.key == read.key) answer.state = to_key_state(Change{entry, false});
+        if (entry.key != read.key) continue;
+        if (auto state = to_key_state(Change{entry, false})) answer.state = std::move(*state);
+        else answer.ok = false;
       }
     }
     mailbox_.post(std::move(answer));
@@ -141,7 +142,8 @@ void StoreShell::on_reset(const Snapshot& snapshot) {
   ha::event::StoreReset reset;
   reset.as_of = snapshot.version;
   for (const auto& entry : snapshot.entries) {
-    if (concerns_decisions(entry.key)) reset.all.push_back(to_key_state(Change{entry, false}));
+    if (!concerns_decisions(entry.key)) continue;
+    if (auto state = to_key_state(Change{entry, false})) reset.all.push_back(std::move(*state));
   }
   mailbox_.post(std::move(reset));
 }
@@ -150,7 +152,8 @@ void StoreShell::on_changes(const std::vector<Change>& changes, Version version)
   ha::event::StoreChanged changed;
   changed.as_of = version;
   for (const auto& change : changes) {
-    if (concerns_decisions(change.entry.key)) changed.changes.push_back(to_key_state(change));
+    if (!concerns_decisions(change.entry.key)) continue;
+    if (auto state = to_key_state(change)) changed.changes.push_back(std::move(*state));
   }
   mailbox_.post(std::move(changed));
 }

@@ -2,6 +2,7 @@
 // StoreShell: carries the deciding code's store actions out and brings the answers, and the watch, back as events.
 // Store calls run on two small pools: one for the lease alone, so that nothing ever waits in front of a renewal.
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/ha/events.hpp"
@@ -14,8 +15,9 @@ namespace hf::daemon {
 
 // The store's transaction for a typed one; events become writes under events/.
 Txn to_txn(const ha::TypedTxn& typed, EventStamp& stamp);
-// A change of the store as the deciding code sees it.
-ha::KeyState to_key_state(const Change& change);
+// A change of the store as the deciding code sees it; none for a record that cannot be read: what was known stays.
+// Only an owner record that cannot be read counts: as one that gives the right to nobody.
+std::optional<ha::KeyState> to_key_state(const Change& change);
 
 class StoreShell final : private Watcher {
  public:

@@ -112,10 +112,22 @@ TEST_F(StoreShellTest, an_owner_record_that_cannot_be_read_gives_nobody_a_right)
   Change change;
   change.entry = Entry{key::kOwners + "vm-1", "{\"format\":1", 5, LeaseId{}};
   const auto state = to_key_state(change);
-  const auto* owner = std::get_if<record::OwnerRecord>(&state.value);
+  ASSERT_TRUE(state.has_value());
+  const auto* owner = std::get_if<record::OwnerRecord>(&state->value);
   ASSERT_NE(owner, nullptr);
   EXPECT_EQ(owner->phase, record::OwnerRecord::Phase::claimed);
   EXPECT_NE(owner->host, HostId("host1"));
+}
+
+TEST_F(StoreShellTest, what_was_known_of_another_record_that_cannot_be_read_stays) {
+  shell_.start();
+  EXPECT_TRUE(next<ha::event::StoreReset>().all.empty());
+  record::VmRecord vm;
+  vm.id = VmId("vm-1");
+  ASSERT_TRUE(store_.commit(Txn{{}, {{key::kVms + "vm-1", record::encode(vm)}}}).ok());
+  EXPECT_EQ(next<ha::event::StoreChanged>().changes.size(), 1u);
+  ASSERT_TRUE(store_.commit(Txn{{}, {{key::kVms + "vm-1", R"({"format":1,"desired":"paused"})"}}}).ok());
+  EXPECT_TRUE(next<ha::event::StoreChanged>().changes.empty());
 }
 
 TEST_F(StoreShellTest, a_read_of_an_absent_key_says_as_of_when) {

@@ -105,10 +105,11 @@ void Agent::with_process(const VmId& vm, Local& local, const AgentContext& conte
     return;
   }
   if (busy_.count(vm) != 0) return;
+  // One that is ours but has no record has one that cannot be read: no reason to stop it.
   auto record = context.view.vms.find(vm);
-  const bool wanted = record != context.view.vms.end() && record->second.record.desired == Desired::running;
-  if (wanted) keep_running(vm, local, context, out);
-  else bring_down(vm, local, context, out);
+  const bool unwanted = record != context.view.vms.end() && record->second.record.desired == Desired::stopped;
+  if (unwanted) bring_down(vm, local, context, out);
+  else keep_running(vm, local, context, out);
 }
 
 void Agent::keep_running(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {

@@ -206,6 +206,14 @@ TEST_F(HostStory, vm_being_killed_is_not_asked_to_stop_again) {
   EXPECT_EQ(find<action::AskStop>(step(event::Tick{})), nullptr);
 }
 
+TEST_F(HostStory, vm_whose_record_cannot_be_read_runs_on) {
+  run_vm1();
+  auto actions = put("vms/vm-1", {});
+  EXPECT_EQ(find<action::Kill>(actions), nullptr);
+  EXPECT_EQ(find<action::Kill>(step(event::Tick{})), nullptr);
+  EXPECT_NE(find<action::Kill>(put("owners/vm-1", owner(Phase::assigned, "b", 2))), nullptr);
+}
+
 TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
   View view;
   view.reset({}, 1);

@@ -1,7 +1,6 @@
 #include "core/record/records.hpp"
 
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -37,68 +36,73 @@ using nlohmann::json;
 namespace {
 using Phase = OwnerRecord::Phase;
 
+// The one table of each enum, for JSON and for people, and the field that holds it.
 template <class Enum>
-using Names = std::vector<std::pair<Enum, std::string_view>>;
+struct Words {
+  std::string_view field;
+  std::vector<std::pair<Enum, std::string_view>> names;
+};
 
-// The one table of each enum: for JSON and for people. An unknown name reads as the first of its table.
-const Names<Desired> kDesiredNames = {{Desired::stopped, "stopped"}, {Desired::running, "running"}};
-const Names<VmState> kVmStateNames = {
-    {VmState::stopped, "stopped"},   {VmState::starting, "starting"}, {VmState::running, "running"},
-    {VmState::frozen, "frozen"},     {VmState::stopping, "stopping"}, {VmState::crashed, "crashed"},
-    {VmState::failed, "failed"}};
-const Names<TaskKind> kTaskKindNames = {
-    {TaskKind::vm_create, "vm.create"}, {TaskKind::vm_start, "vm.start"}, {TaskKind::vm_stop, "vm.stop"},
-    {TaskKind::vm_kill, "vm.kill"},     {TaskKind::vm_reset, "vm.reset"}, {TaskKind::vm_delete, "vm.delete"},
-    {TaskKind::vm_import, "vm.import"}, {TaskKind::vm_resize, "vm.resize"}};
-const Names<TaskState> kTaskStateNames = {{TaskState::queued, "queued"},
-                                          {TaskState::running, "running"},
-                                          {TaskState::succeeded, "succeeded"},
-                                          {TaskState::failed, "failed"}};
-const Names<Phase> kPhaseNames = {
-    {Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}};
+const Words<Desired> kDesired = {"desired", {{Desired::stopped, "stopped"}, {Desired::running, "running"}}};
+const Words<VmState> kVmStates = {"state",
+                                  {{VmState::stopped, "stopped"},
+                                   {VmState::starting, "starting"},
+                                   {VmState::running, "running"},
+                                   {VmState::frozen, "frozen"},
+                                   {VmState::stopping, "stopping"},
+                                   {VmState::crashed, "crashed"},
+                                   {VmState::failed, "failed"}}};
+const Words<TaskKind> kTaskKinds = {"kind",
+                                    {{TaskKind::vm_create, "vm.create"},
+                                     {TaskKind::vm_start, "vm.start"},
+                                     {TaskKind::vm_stop, "vm.stop"},
+                                     {TaskKind::vm_kill, "vm.kill"},
+                                     {TaskKind::vm_reset, "vm.reset"},
+                                     {TaskKind::vm_delete, "vm.delete"},
+                                     {TaskKind::vm_import, "vm.import"},
+                                     {TaskKind::vm_resize, "vm.resize"}}};
+const Words<TaskState> kTaskStates = {"state",
+                                      {{TaskState::queued, "queued"},
+                                       {TaskState::running, "running"},
+                                       {TaskState::succeeded, "succeeded"},
+                                       {TaskState::failed, "failed"}}};
+const Words<Phase> kPhases = {
+    "phase", {{Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}}};
 
 template <class Enum>
-std::string_view text_of(const Names<Enum>& names, Enum value) {
-  for (const auto& [key, text] : names) {
+std::string_view text_of(const Words<Enum>& words, Enum value) {
+  for (const auto& [key, text] : words.names) {
     if (key == value) return text;
   }
   return "?";
 }
 
+// safety: a word this version does not know is nobody's default: an unknown owner phase must not read as "nobody runs
+// it", nor an unknown wish as "stop it".
 template <class Enum>
-std::optional<Enum> value_of(const Names<Enum>& names, const json& j) {
-  for (const auto& [key, text] : names) {
+Enum value_of(const Words<Enum>& words, const json& j) {
+  for (const auto& [key, text] : words.names) {
     if (j == text) return key;
   }
-  return std::nullopt;
-}
-
-template <class Enum>
-Enum value_or_first(const Names<Enum>& names, const json& j) {
-  return value_of(names, j).value_or(names.front().first);
-}
-
-Phase phase_named(const json& name) {
-  // safety: an unknown phase must not read as "nobody runs it".
-  if (const auto phase = value_of(kPhaseNames, name)) return *phase;
-  throw json::other_error::create(501, "unknown owner phase " + name.dump(), nullptr);
+  throw json::other_error::create(
+      501, "\"" + std::string(words.field) + "\" holds " + j.dump() + ", which this version does not know", nullptr);
 }
 }  // namespace
 
-std::string_view name_of(VmState state) { return text_of(kVmStateNames, state); }
-std::string_view name_of(TaskKind kind) { return text_of(kTaskKindNames, kind); }
-std::string_view name_of(TaskState state) { return text_of(kTaskStateNames, state); }
-std::string_view name_of(Desired desired) { return text_of(kDesiredNames, desired); }
-std::string_view name_of(Phase phase) { return text_of(kPhaseNames, phase); }
+std::string_view name_of(VmState state) { return text_of(kVmStates, state); }
+std::string_view name_of(TaskKind kind) { return text_of(kTaskKinds, kind); }
+std::string_view name_of(TaskState state) { return text_of(kTaskStates, state); }
+std::string_view name_of(Desired desired) { return text_of(kDesired, desired); }
+std::string_view name_of(Phase phase) { return text_of(kPhases, phase); }
 
 void to_json(json& j, VmState state) { j = name_of(state); }
 void to_json(json& j, TaskKind kind) { j = name_of(kind); }
 void to_json(json& j, TaskState state) { j = name_of(state); }
 void to_json(json& j, Desired desired) { j = name_of(desired); }
-void from_json(const json& j, VmState& state) { state = value_or_first(kVmStateNames, j); }
-void from_json(const json& j, TaskKind& kind) { kind = value_or_first(kTaskKindNames, j); }
-void from_json(const json& j, TaskState& state) { state = value_or_first(kTaskStateNames, j); }
-void from_json(const json& j, Desired& desired) { desired = value_or_first(kDesiredNames, j); }
+void from_json(const json& j, VmState& state) { state = value_of(kVmStates, j); }
+void from_json(const json& j, TaskKind& kind) { kind = value_of(kTaskKinds, j); }
+void from_json(const json& j, TaskState& state) { state = value_of(kTaskStates, j); }
+void from_json(const json& j, Desired& desired) { desired = value_of(kDesired, j); }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_address, heartbeat_address, cpus,
@@ -127,7 +131,7 @@ void to_json(json& j, const OwnerRecord& owner) {
 }
 void from_json(const json& j, OwnerRecord& owner) {
   // safety: no defaults here; a record that lacks a field gives nobody a right.
-  owner.phase = phase_named(j.at("phase"));
+  owner.phase = value_of(kPhases, j.at("phase"));
   owner.host = j.at("host").get<HostId>();
   owner.epoch = j.at("epoch").get<Epoch>();
   owner.session = j.at("session").get<SessionId>();
@@ -197,7 +201,9 @@ Result<Any> decode_at(const std::string& at, const std::string& text) {
       {key::kDatastores, decode_as<DatastoreRecord>}, {key::kNetworks, decode_as<NetworkRecord>},
       {key::kLeader, decode_as<LeaderRecord>},      {key::kCluster, decode_as<ClusterRecord>}};
   for (const auto& [prefix, decoder] : kDecoders) {
-    if (at.compare(0, prefix.size(), prefix) == 0) return decoder(text);
+    if (at.compare(0, prefix.size(), prefix) != 0) continue;
+    auto decoded = decoder(text);
+    return decoded.ok() ? decoded : because(at, decoded.error());
   }
   return Any{};
 }

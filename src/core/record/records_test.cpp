@@ -16,11 +16,63 @@ TEST(Records, owner_survives_a_round_trip) {
   EXPECT_EQ(*decode<OwnerRecord>(encode(owner)), owner);
 }
 
+// Each names the field and the word; none reads as the first entry of its table.
+template <class Record>
+void expect_unknown_word(const std::string& text, const std::string& field) {
+  const auto read = decode<Record>(text);
+  ASSERT_FALSE(read.ok()) << text;
+  EXPECT_EQ(read.code(), Code::corrupt);
+  EXPECT_NE(read.error().what.find("\"" + field + "\" holds \"dancing\""), std::string::npos) << read.error().what;
+}
+
 TEST(Records, owner_with_an_unknown_phase_is_corrupt) {
-  EXPECT_EQ(
-      decode<OwnerRecord>(R"({"format":1,"phase":"x","host":"a","epoch":1,"session":"","guarded":true})")
-          .code(),
-      Code::corrupt);
+  expect_unknown_word<OwnerRecord>(
+      R"({"format":1,"phase":"dancing","host":"a","epoch":1,"session":"","guarded":true})", "phase");
+}
+
+TEST(Records, vm_with_an_unknown_wish_is_corrupt) {
+  expect_unknown_word<VmRecord>(R"({"format":1,"desired":"dancing"})", "desired");
+}
+
+TEST(Records, status_with_an_unknown_state_is_corrupt) {
+  expect_unknown_word<VmStatus>(R"({"format":1,"state":"dancing"})", "state");
+}
+
+TEST(Records, task_of_an_unknown_kind_or_state_is_corrupt) {
+  expect_unknown_word<TaskRecord>(R"({"format":1,"kind":"dancing"})", "kind");
+  expect_unknown_word<TaskRecord>(R"({"format":1,"kind":"vm.stop","state":"dancing"})", "state");
+}
+
+TEST(Records, an_enum_that_is_not_a_word_is_corrupt) {
+  EXPECT_EQ(decode<VmStatus>(R"({"format":1,"state":3})").code(), Code::corrupt);
+  EXPECT_EQ(decode<VmRecord>(R"({"format":1,"desired":null})").code(), Code::corrupt);
+}
+
+template <class Record, class Enum>
+void expect_words_survive(Enum Record::*field, Enum last) {
+  for (int i = 0; i <= static_cast<int>(last); ++i) {
+    Record record;
+    if constexpr (requires { record.spec; }) record.spec.name = "web";
+    record.*field = static_cast<Enum>(i);
+    const auto read = decode<Record>(encode(record));
+    ASSERT_TRUE(read.ok()) << read.error().what;
+    EXPECT_EQ((*read).*field, static_cast<Enum>(i));
+  }
+}
+
+TEST(Records, every_word_is_read_back_as_it_was_written) {
+  expect_words_survive(&VmRecord::desired, Desired::running);
+  expect_words_survive(&VmStatus::state, VmState::failed);
+  expect_words_survive(&TaskRecord::kind, TaskKind::vm_resize);
+  expect_words_survive(&TaskRecord::state, TaskState::failed);
+  expect_words_survive(&OwnerRecord::phase, OwnerRecord::Phase::claimed);
+}
+
+TEST(Records, what_cannot_be_read_is_named_with_its_key) {
+  const auto read = decode_at("tasks/t-1", R"({"format":1,"kind":"vm.fly"})");
+  ASSERT_FALSE(read.ok());
+  EXPECT_NE(read.error().what.find("tasks/t-1"), std::string::npos) << read.error().what;
+  EXPECT_NE(read.error().what.find("vm.fly"), std::string::npos) << read.error().what;
 }
 
 TEST(Records, owner_that_lacks_its_host_is_corrupt) {
