@@ -71,6 +71,7 @@ struct TestingCluster {
     status.host = HostId(host);
     status.epoch = Epoch{1};
     status.since = 1700000000000;
+    status.accelerator = "tcg";
     store.put(record::key::kStatus + view->vm.id.text, record::encode(status));
   }
   // Does what the hosts would.

@@ -136,6 +136,15 @@ TEST_F(Cli, a_task_that_fails_gives_its_exit_code) {
   EXPECT_EQ(outcome.error, "holdfast: vm.create of VM web failed: The datastore is full.\n");
 }
 
+TEST_F(Cli, vm_show_names_the_accelerator) {
+  cluster_.run_vm("web", "host1", 512);
+  const std::string shown = holdfast("vm show web").out;
+  const auto row = shown.find("Accelerator");
+  ASSERT_NE(row, std::string::npos) << shown;
+  EXPECT_NE(shown.substr(row, shown.find('\n', row) - row).find("tcg"), std::string::npos) << shown;
+  EXPECT_EQ(json::parse(holdfast("vm show web -o json").out)["status"]["accelerator"], "tcg");
+}
+
 TEST_F(Cli, mistakes_in_a_spec_are_shown_by_line) {
   ASSERT_TRUE(pki::write_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\nvcpu = 2\n", 0644).ok());
   const Outcome outcome = holdfast("vm create " + folder_ + "/web.toml");

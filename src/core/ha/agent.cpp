@@ -296,7 +296,11 @@ void Agent::report_running(const VmId& vm, Local& local, const AgentContext& con
   pending.vm = vm;
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, context.view.owner(vm)->version});
-  txn.writes.push_back({key::kStatus + vm.text, status(vm, VmState::running, local.epoch, "Running."), 0});
+  auto running = status(vm, VmState::running, local.epoch, "Running.");
+  if (auto host = context.view.hosts.find(self_); host != context.view.hosts.end()) {
+    running.accelerator = host->second.record.accelerator;
+  }
+  txn.writes.push_back({key::kStatus + vm.text, running, 0});
   if (ends_task) add_finished_task(vm, nullptr, context, txn);
   send(std::move(pending), std::move(txn), out);
 }

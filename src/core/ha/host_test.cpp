@@ -214,6 +214,22 @@ TEST_F(HostStory, vm_whose_record_cannot_be_read_runs_on) {
   EXPECT_NE(find<action::Kill>(put("owners/vm-1", owner(Phase::assigned, "b", 2))), nullptr);
 }
 
+TEST_F(HostStory, running_vm_is_reported_with_its_accelerator) {
+  record::HostRecord host;
+  host.host = HostId("a");
+  host.accelerator = "tcg";
+  put("hosts/a", host);
+  put("vms/vm-1", vm("vm-1"));
+  auto actions = put("owners/vm-1", owner(Phase::assigned, "a", 1));
+  step(event::TxnDone{find<action::Commit>(actions)->op, Outcome::done, ++version_});
+  actions = step(event::Launched{VmId("vm-1"), Epoch{1}, true, false, {}});
+  const auto* report = find<action::Commit>(actions);
+  ASSERT_NE(report, nullptr);
+  const auto& status = std::get<record::VmStatus>(report->txn.writes.front().value);
+  EXPECT_EQ(status.state, record::VmState::running);
+  EXPECT_EQ(status.accelerator, "tcg");
+}
+
 TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
   View view;
   view.reset({}, 1);
