@@ -50,11 +50,7 @@ VmShell::VmShell(HostId self, Hypervisor& hypervisor, guard::GuardClient& guard,
 Status VmShell::adopt() {
   TRY_ASSIGN(auto running, hypervisor_.adopt([this](const VmExit& exit) { on_exit(exit); }));
   ha::event::Adopted adopted;
-  for (const auto& vm : running) {
-    adopted.running.emplace_back(vm.vm, vm.epoch);
-    log(Level::info, "A running VM was taken up again.",
-        {{"vm", vm.vm.text}, {"epoch", std::to_string(vm.epoch.number)}});
-  }
+  for (const auto& vm : running) adopted.running.emplace_back(vm.vm, vm.epoch);
   mailbox_.post(std::move(adopted));
   return {};
 }
