@@ -65,15 +65,26 @@ Error error_of(const Response& response) {
           "The host answered with HTTP status " + std::to_string(response.status) + "."};
 }
 
+void forget_alerts() {
+  (void)tls::take_alert();      // an earlier connection's
+  (void)tls::take_own_alert();  // the same
+}
+
 Error failure(httplib::SSLClient& client, httplib::Error error, const std::string& address) {
+  const bool refused_it = tls::take_own_alert();
   std::string alert = tls::take_alert();
   if (alert.empty() && !not_sent(error)) alert = tls::probe_refusal(client.ssl_context(), address);
   if (!alert.empty()) {
     return {Code::denied,
             "Host " + address + " refuses this certificate (" + alert + "): is it of this cluster?"};
   }
-  if (error == httplib::Error::SSLConnection || error == httplib::Error::SSLServerVerification) {
+  const bool handshake_failed = error == httplib::Error::SSLConnection;
+  if ((handshake_failed && refused_it) || error == httplib::Error::SSLServerVerification) {
     return {Code::denied, "What answers at " + address + " is not the expected host of this cluster."};
+  }
+  // Taken and closed again: a relay or a balancer stands before a host that is off.
+  if (handshake_failed) {
+    return {Code::unavailable, "Host " + address + " does not answer: is it up, and its holdfastd?"};
   }
   if (not_sent(error)) return {Code::unavailable, "Host " + address + " cannot be reached."};
   return {Code::outcome_unknown, "The connection to " + address + " broke before the answer came."};
@@ -96,7 +107,7 @@ struct Client::Inner {
 
   Result<Response> once(const Request& request) {
     TRY_ASSIGN(const auto client, connect(address(), options));
-    (void)tls::take_alert();  // an older connection's  // of an earlier connection
+    forget_alerts();
     const auto result = client->send(http_of(request));
     if (!result) return failure(*client, result.error(), address());
     return Response{result->status, result->get_header_value("Content-Type"), result->body, nullptr};
@@ -168,7 +179,7 @@ Status Client::Inner::stream_once(const Request& request, const std::function<bo
     const std::scoped_lock lock(mutex);
     streaming = one;
   };
-  (void)tls::take_alert();  // an older connection's
+  forget_alerts();
   set_streaming(client.get());
   const auto result = client->send(http);
   set_streaming(nullptr);

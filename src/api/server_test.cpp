@@ -3,11 +3,15 @@
 #include "api/server.hpp"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "api/testing_host.hpp"
 #include "sys/process/run.hpp"
+#include "sys/process/unique_fd.hpp"
 
 namespace hf::api {
 namespace {
@@ -67,7 +71,49 @@ TEST_F(ServerTest, a_caller_without_certificate_gets_nothing) {
 
 TEST_F(ServerTest, a_server_that_is_not_the_expected_host_is_denied) {
   Client picky({{host_.address()}, host_.credentials(pki::Role::host, "host2"), "host2", 10s});
-  EXPECT_EQ(picky.call("GET", "/v1/cluster").code(), Code::denied);
+  const auto answer = picky.call("GET", "/v1/cluster");
+  EXPECT_EQ(answer.code(), Code::denied);
+  EXPECT_NE(answer.error().what.find("is not the expected host"), std::string::npos) << answer.error().what;
+}
+
+// Takes connections and closes them at once, as a relay does before a host that is off.
+class ClosingListener {
+ public:
+  ClosingListener() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    ENSURE(::bind(fd_.get(), reinterpret_cast<const sockaddr*>(&address), size) == 0 && ::listen(fd_.get(), 8) == 0 &&
+               ::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0,
+           "a port on loopback is needed");
+    address_ = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    thread_ = std::thread([this] {
+      while (process::UniqueFd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC))) {
+      }
+    });
+  }
+  ~ClosingListener() {
+    ::shutdown(fd_.get(), SHUT_RDWR);
+    thread_.join();
+  }
+  const std::string& address() const { return address_; }
+
+ private:
+  process::UniqueFd fd_;
+  std::string address_;
+  std::thread thread_;
+};
+
+TEST_F(ServerTest, what_takes_a_connection_and_closes_it_is_a_host_that_does_not_answer) {
+  const ClosingListener relay;
+  Client none({{relay.address()}, host_.credentials(pki::Role::admin, "tester"), "", 10s});
+  const auto answer = none.call("POST", "/v1/networks", "{}");
+  ASSERT_FALSE(answer.ok());
+  EXPECT_EQ(answer.code(), Code::unavailable) << answer.error().what;
+  EXPECT_NE(answer.error().what.find("does not answer"), std::string::npos) << answer.error().what;
+  Client two({{relay.address(), host_.address()}, host_.credentials(pki::Role::admin, "tester"), "", 10s});
+  EXPECT_TRUE(two.call("GET", "/v1/vms").ok()) << "the next host is asked";
 }
 
 TEST_F(ServerTest, roles_are_kept_apart) {

@@ -45,8 +45,12 @@ int check_server(int good_so_far, X509_STORE_CTX* verification) {
 }
 
 thread_local std::string last_alert;
+thread_local bool last_alert_was_ours = false;
 
 void note_alert(const SSL*, int where, int value) {
+  if ((where & SSL_CB_WRITE_ALERT) == SSL_CB_WRITE_ALERT && (value >> 8) == SSL3_AL_FATAL) {
+    last_alert_was_ours = true;
+  }
   if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && (value >> 8) == SSL3_AL_FATAL) {
     last_alert = SSL_alert_desc_string_long(value);
   }
@@ -87,6 +91,8 @@ std::string peer_certificate(const SSL* connection) {
 }
 
 std::string take_alert() { return std::exchange(last_alert, std::string()); }
+
+bool take_own_alert() { return std::exchange(last_alert_was_ours, false); }
 
 std::string probe_refusal(SSL_CTX* context, const std::string& address) {
   const auto endpoint = parse_endpoint(address);

@@ -23,6 +23,9 @@ std::string peer_certificate(const SSL* connection);
 // The alert by which the other side refused the last connection of this thread; empty: none. Read clears it.
 std::string take_alert();
 
+// Did this side refuse the other's certificate, or what it said, in the last connection of this thread? Read clears it.
+bool take_own_alert();
+
 // Client only: does the server at this address refuse the certificate? A request that was sent at once may
 // have hidden the alert, so this connects anew, sends nothing and waits up to a second for it. The alert's
 // text; empty: it does not.
