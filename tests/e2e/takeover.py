@@ -113,6 +113,7 @@ def outage(lab, seconds=15):
     print(f"  frozen after {frozen_after:.1f} s; all VMs run {time.monotonic() - begin:.1f} s after the end")
     assert lab.pids() == before, f"{lab.pids()} is not {before}"
     assert len(lab.events("ha.vm.restart")) == restarts
+    wait(lambda: {event["subject"] for event in lab.events("ha.vm.frozen")} >= set(VMS), "each freeze is told of")
     check_ledgers(lab)
 
 

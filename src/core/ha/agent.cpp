@@ -1,5 +1,7 @@
 #include "core/ha/agent.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/ensure.hpp"
@@ -17,6 +19,11 @@ namespace key = record::key;
 constexpr Duration kCrashWindow = 10min;    // VmSpec.ha.max_crash_restarts counts within it
 constexpr Duration kThawRetry = 1s;
 constexpr Duration kSwapRetry = 250ms;
+
+std::string name_of(const VmId& vm, const View& view) {
+  auto record = view.vms.find(vm);
+  return record == view.vms.end() ? vm.text : record->second.record.spec.name;
+}
 }  // namespace
 
 void Agent::on(const event::Adopted& adopted) {
@@ -385,6 +392,32 @@ void Agent::on(const event::Launched& launched) {
   if (!launched.refused) launch_error_[launched.vm] = {launched.epoch, launched.error};
 }
 
+void Agent::on(const event::GuardReport& report, const AgentContext& context, Actions& out) {
+  for (const auto& vm : report.frozen) frozen_.try_emplace(vm, FrozenSince{context.now, !guard_heard_});
+  guard_heard_ = true;
+  for (auto it = frozen_.begin(); it != frozen_.end();) {
+    if (report.frozen.count(it->first) != 0) {
+      ++it;
+      continue;
+    }
+    const auto [vm, since] = *it;
+    it = frozen_.erase(it);
+    // One that is killed leaves the guard as well: it was not thawed.
+    auto local = locals_.find(vm);
+    const bool goes_on = local != locals_.end() && local->second.process == Process::running;
+    if (!goes_on) continue;
+    record::EventRecord event;
+    event.severity = "warning";
+    event.kind = "ha.vm.frozen";
+    event.vm = vm;
+    event.subject = name_of(vm, context.view);
+    event.text = fmt::format("VM {} was frozen {}{:.1f} s: {} had lost contact with the store and its datastores.",
+                             event.subject, since.at_least ? "at least " : "",
+                             std::chrono::duration<double>(context.now - since.at).count(), self_.text);
+    out.emplace_back(action::Emit{event});
+  }
+}
+
 void Agent::on(const event::Exited& exited, const AgentContext& context, Actions& out) {
   auto local = locals_.find(exited.vm);
   const bool killed_by_us = local != locals_.end() && local->second.kill_sent;
@@ -401,8 +434,7 @@ void Agent::on(const event::Exited& exited, const AgentContext& context, Actions
   event.severity = "error";
   event.kind = "vm.crashed";
   event.vm = exited.vm;
-  auto record = context.view.vms.find(exited.vm);
-  event.subject = record == context.view.vms.end() ? exited.vm.text : record->second.record.spec.name;
+  event.subject = name_of(exited.vm, context.view);
   event.text = "QEMU of VM " + event.subject + " ended unexpectedly: " + crashes.last;
   out.emplace_back(action::Emit{event});
 }

@@ -42,6 +42,8 @@ class Agent {
 
   void on(const event::Adopted& adopted);
   void on(const event::Launched& launched);
+  // Tells of each VM that runs again: how long it was frozen.
+  void on(const event::GuardReport& report, const AgentContext& context, Actions& out);
   void on(const event::Exited& exited, const AgentContext& context, Actions& out);
   // Each returns true if the event was the agent's.
   bool on(const event::TxnDone& done, const AgentContext& context, Actions& out);
@@ -115,6 +117,12 @@ class Agent {
   std::map<VmId, Crashes> crashes_;
   std::map<VmId, std::pair<Epoch, ExitKind>> last_exit_;   // of that epoch; an older one says nothing
   std::map<VmId, std::pair<Epoch, Error>> launch_error_;
+  struct FrozenSince {
+    Instant at{};
+    bool at_least = false;  // it was frozen already when this daemon heard of it first
+  };
+  std::map<VmId, FrozenSince> frozen_;
+  bool guard_heard_ = false;
 };
 
 }  // namespace hf::ha

@@ -70,7 +70,10 @@ void HostCore::take(const Event& event, Instant now, Actions& out) {
           [&](const event::LeaseKept& e) { session_.on(e, now, out); },
           [&](const event::SlotRead& e) { observer_.on(e); },
           [&](const event::HeartbeatHeard& e) { observer_.on(e, now); },
-          [&](const event::GuardReport& e) { guard_ = e; },
+          [&](const event::GuardReport& e) {
+            guard_ = e;
+            agent_.on(e, agent_context(now), out);
+          },
           [&](const event::Adopted& e) { agent_.on(e); },
           [&](const event::Launched& e) { agent_.on(e); },
           [&](const event::Exited& e) { agent_.on(e, agent_context(now), out); },

@@ -230,6 +230,46 @@ TEST_F(HostStory, running_vm_is_reported_with_its_accelerator) {
   EXPECT_EQ(status.accelerator, "tcg");
 }
 
+TEST_F(HostStory, vm_that_goes_on_after_a_freeze_is_told_of_with_how_long_it_stood) {
+  run_vm1();
+  EXPECT_EQ(find<action::Emit>(step(event::GuardReport{2, true, {VmId("vm-1")}})), nullptr);
+  now_ += 3s;
+  EXPECT_EQ(find<action::Emit>(step(event::GuardReport{2, false, {VmId("vm-1")}})), nullptr);
+  now_ += 1200ms;
+  const auto actions = step(event::GuardReport{2, false, {}});
+  const auto* emit = find<action::Emit>(actions);
+  ASSERT_NE(emit, nullptr);
+  EXPECT_EQ(emit->event.severity, "warning");
+  EXPECT_EQ(emit->event.kind, "ha.vm.frozen");
+  EXPECT_EQ(emit->event.vm, VmId("vm-1"));
+  EXPECT_EQ(emit->event.subject, "vm-1");
+  EXPECT_EQ(emit->event.text, "VM vm-1 was frozen 4.2 s: a had lost contact with the store and its datastores.");
+  EXPECT_EQ(find<action::Emit>(step(event::GuardReport{2, false, {}})), nullptr) << "told once";
+}
+
+TEST_F(HostStory, frozen_vm_that_is_killed_is_not_told_of_as_going_on) {
+  run_vm1();
+  step(event::GuardReport{2, true, {VmId("vm-1")}});
+  ASSERT_NE(find<action::Kill>(put("owners/vm-1", owner(Phase::assigned, "b", 2))), nullptr);
+  EXPECT_EQ(find<action::Emit>(step(event::GuardReport{2, false, {}})), nullptr);
+}
+
+TEST(AgentStory, freeze_from_before_the_daemon_is_told_of_as_at_least) {
+  HostCore core(HostId("a"), Timing{}, 1);
+  Instant now = Instant{} + 1000s;
+  OwnerRecord owner;
+  owner.phase = Phase::claimed;
+  owner.host = HostId("a");
+  owner.epoch = Epoch{1};
+  core.step(event::StoreReset{{{"owners/vm-1", 1, owner}}, 1}, now);
+  core.step(event::GuardReport{2, true, {VmId("vm-1")}}, now);
+  core.step(event::Adopted{{{VmId("vm-1"), Epoch{1}}}}, now);
+  now += 2s;
+  const auto actions = core.step(event::GuardReport{2, false, {}}, now);
+  ASSERT_NE(find<action::Emit>(actions), nullptr);
+  EXPECT_NE(find<action::Emit>(actions)->event.text.find("was frozen at least 2.0 s: a had"), std::string::npos);
+}
+
 TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
   View view;
   view.reset({}, 1);
