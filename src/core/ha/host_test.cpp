@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+
 namespace hf::ha {
 namespace {
 
@@ -268,6 +270,111 @@ TEST(AgentStory, freeze_from_before_the_daemon_is_told_of_as_at_least) {
   const auto actions = core.step(event::GuardReport{2, false, {}}, now);
   ASSERT_NE(find<action::Emit>(actions), nullptr);
   EXPECT_NE(find<action::Emit>(actions)->event.text.find("was frozen at least 2.0 s: a had"), std::string::npos);
+}
+
+// The leader of three hosts a, b and c; b is dead, vm-1 was its, and c has the room.
+class LeaderStory : public HostStory {
+ protected:
+  LeaderStory() {
+    for (const char* name : {"a", "b", "c"}) {
+      record::HostRecord host;
+      host.host = HostId(name);
+      host.memory_mib = 1000;
+      host.slot_datastores = {"ds-1"};
+      put("hosts/" + host.host.text, host);
+      if (host.host == HostId("a")) continue;
+      const record::SessionRecord session{SessionId("s-" + host.host.text)};
+      put("incarnations/" + host.host.text, session);
+      put("sessions/" + host.host.text, session);
+    }
+    put("leader", record::LeaderRecord{HostId("a"), session_});
+    // Past the quiet time of its own first contact.
+    step(event::Tick{});
+    now_ += Timing{}.quiet;
+    step(event::Tick{});
+  }
+  void give_vm1_to_b(const std::string& pinned_host) {
+    auto record = vm("vm-1");
+    record.pinned_host = pinned_host;
+    put("vms/vm-1", record);
+    auto claimed = owner(Phase::claimed, "b", 1);
+    claimed.guarded = true;
+    put("owners/vm-1", claimed);
+    step(event::Tick{});
+  }
+  // No session, no heartbeat, a slot that stands still: proven.
+  void kill_b() {
+    put("sessions/b", {});
+    const auto read = [&](std::uint64_t content) {
+      step(event::SlotRead{HostId("b"), "ds-1", true, content, now_, now_});
+    };
+    read(1);
+    step(event::Tick{});
+    now_ += Timing{}.takeover_after;
+    read(1);
+  }
+  // The new owner of vm-1 that a tick asks for, if it does.
+  std::optional<OwnerRecord> given() {
+    for (const auto& action : step(event::Tick{})) {
+      const auto* commit = std::get_if<action::Commit>(&action);
+      if (commit == nullptr) continue;
+      for (const auto& write : commit->txn.writes) {
+        if (write.key != "owners/vm-1") continue;
+        op_ = commit->op;
+        return std::get<OwnerRecord>(write.value);
+      }
+    }
+    return std::nullopt;
+  }
+  OpId op_ = 0;  // of the swap that given() saw last
+};
+
+TEST_F(LeaderStory, vm_of_a_dead_host_is_given_to_another) {
+  give_vm1_to_b("");
+  EXPECT_FALSE(given().has_value());
+  kill_b();
+  const auto next = given();
+  ASSERT_TRUE(next.has_value());
+  EXPECT_EQ(next->epoch, Epoch{2});
+  EXPECT_NE(next->host, HostId("b"));
+}
+
+TEST_F(LeaderStory, vm_started_on_a_named_host_is_restarted_on_another) {
+  give_vm1_to_b("b");
+  kill_b();
+  const auto next = given();
+  ASSERT_TRUE(next.has_value()) << "`vm start --on` names the host of that start only";
+  EXPECT_NE(next->host, HostId("b"));
+}
+
+TEST_F(LeaderStory, vm_that_is_being_started_on_a_named_host_goes_nowhere_else) {
+  record::TaskRecord task;
+  task.id = TaskId("t-1");
+  task.kind = record::TaskKind::vm_start;
+  task.vm = VmId("vm-1");
+  put("tasks/t-1", task);
+  auto record = vm("vm-1");
+  record.pinned_host = "c";
+  record.active_task = task.id;
+  put("vms/vm-1", record);
+  const auto first = given();
+  ASSERT_TRUE(first.has_value());
+  EXPECT_EQ(first->host, HostId("c"));
+}
+
+TEST_F(LeaderStory, lapse_of_its_own_contact_between_two_ticks_delays_what_it_does_to_others) {
+  give_vm1_to_b("");
+  // The guard's deadline passed and was renewed again before the next tick: only its generation tells.
+  step(event::GuardReport{2, true, {}});
+  step(event::GuardReport{2, false, {}});
+  step(event::Tick{});
+  kill_b();
+  EXPECT_FALSE(given().has_value());
+  EXPECT_NE(core_.leader().brake(), "");
+  now_ += Timing{}.quiet - Timing{}.takeover_after - 1ms;
+  EXPECT_FALSE(given().has_value());
+  now_ += 1ms;
+  EXPECT_TRUE(given().has_value());
 }
 
 TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
