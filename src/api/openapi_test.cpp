@@ -26,6 +26,7 @@ class OpenApi : public ::testing::Test {
     full.direct_kernel = vm::DirectKernel{"/boot/vmlinuz", "", ""};
     full.cloud_init = vm::CloudInit{"#cloud-config\n", "", ""};
     ASSERT_TRUE(cluster_.operations.create_vm(full, "", {"tester", {}}).ok());
+    cluster_.finish(cluster_.operations.create_vm(cluster_.spec("off", 512), "", {"tester", {}}));
     record::EventRecord event;
     event.severity = "info";
     emit(cluster_.store, event, 1);
@@ -107,6 +108,7 @@ TEST_F(OpenApi, answers_have_the_described_properties) {
       {"PUT", "/v1/vms/web", "/v1/vms/{vm}", R"({"spec":)" + same + "}"},
       {"POST", "/v1/vms", "/v1/vms", R"({"spec":)" + spec + "}"},
       {"POST", "/v1/vms/web/stop", "/v1/vms/{vm}/stop", R"({"timeout_seconds":3})"},
+      {"POST", "/v1/vms/off/resize", "/v1/vms/{vm}/resize", R"({"disk":"root","size_mib":2048})"},
       {"GET", "/v1/tasks", "/v1/tasks", ""},
       {"GET", "/v1/events", "/v1/events", ""},
       {"GET", "/v1/ha", "/v1/ha", ""},
