@@ -14,8 +14,6 @@ namespace hf::daemon {
 namespace {
 constexpr Duration kLookEvery = 3s;
 
-std::string file_of(const config::HostConfig& config) { return config.state_dir + "/store-endpoints"; }
-
 std::string address_of(const std::string& url) {
   const auto at = url.find("://");
   return at == std::string::npos ? url : url.substr(at + 3);
@@ -26,6 +24,8 @@ bool has(const std::vector<std::string>& endpoints, const std::string& url) {
                      [&](const auto& one) { return address_of(one) == address_of(url); });
 }
 }  // namespace
+
+std::string endpoints_file(const config::HostConfig& config) { return config.state_dir + "/store-endpoints"; }
 
 bool are_ours(const std::vector<etcd::Member>& members, const std::vector<std::string>& endpoints) {
   return std::any_of(members.begin(), members.end(), [&](const auto& member) {
@@ -46,9 +46,19 @@ std::vector<std::string> missing_endpoints(const std::vector<etcd::Member>& memb
   return missing;
 }
 
+MemberWork work_on(const std::vector<etcd::Member>& members, const std::vector<std::string>& endpoints, bool leads) {
+  MemberWork work;
+  if (!are_ours(members, endpoints)) return work;
+  if (!missing_endpoints(members, endpoints).empty()) work.to_remember = missing_endpoints(members, {});
+  for (const auto& member : members) {
+    if (leads && member.learner && !member.name.empty()) work.to_promote.push_back(member);
+  }
+  return work;
+}
+
 config::HostConfig with_known_endpoints(config::HostConfig config) {
   if (config.store.kind != config::StoreKind::etcd) return config;
-  const auto known = pki::read_file(file_of(config));
+  const auto known = pki::read_file(endpoints_file(config));
   if (!known.ok()) return config;
   std::size_t from = 0;
   for (auto end = known->find('\n'); end != std::string::npos;
@@ -60,7 +70,7 @@ config::HostConfig with_known_endpoints(config::HostConfig config) {
 }
 
 MemberKeeper::MemberKeeper(const config::HostConfig& config, const Control& control)
-    : store_(config.store), file_(file_of(config)), control_(control) {
+    : store_(config.store), file_(endpoints_file(config)), control_(control) {
   if (store_.kind != config::StoreKind::etcd) return;
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "hf-members");
@@ -91,21 +101,20 @@ void MemberKeeper::look() {
     members_ = std::move(*opened);
   }
   const auto members = members_->list_members();
-  if (!members.ok() || !are_ours(*members, store_.endpoints)) return;
-  remember(*members);
-  if (!control_.status().leader) return;
-  for (const auto& member : *members) {
-    if (!member.learner || member.name.empty()) continue;
+  if (!members.ok()) return;
+  const MemberWork work = work_on(*members, store_.endpoints, control_.status().leader);
+  remember(work.to_remember);
+  for (const auto& member : work.to_promote) {
     // Refused until it has caught up; the next look tries again, here or at the next leader.
     const Status promoted = members_->promote_member(member.id);
     if (promoted.ok()) log(Level::info, "A new member of the store has its vote.", {{"member", member.name}});
   }
 }
 
-void MemberKeeper::remember(const std::vector<etcd::Member>& members) {
-  if (asked_ || missing_endpoints(members, store_.endpoints).empty()) return;
+void MemberKeeper::remember(const std::vector<std::string>& urls) {
+  if (asked_ || urls.empty()) return;
   std::string lines;
-  for (const auto& url : missing_endpoints(members, {})) lines += url + "\n";
+  for (const auto& url : urls) lines += url + "\n";
   if (const Status kept = pki::write_file(file_, lines, 0644); !kept.ok()) {
     log(Level::warn, "The members of the store cannot be remembered.", {{"why", kept.error().what}});
     return;

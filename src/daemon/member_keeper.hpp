@@ -25,7 +25,7 @@ class MemberKeeper {
  private:
   void run();
   void look();
-  void remember(const std::vector<etcd::Member>& members);
+  void remember(const std::vector<std::string>& urls);
 
   const config::StoreConfig store_;
   const std::string file_;
@@ -38,6 +38,14 @@ class MemberKeeper {
   std::thread thread_;
 };
 
+// What one look at the members leads to.
+struct MemberWork {
+  std::vector<etcd::Member> to_promote;  // learners that have started; refused until they have caught up
+  std::vector<std::string> to_remember;  // all voting members' client URLs, if there is one that we do not use
+};
+// Nothing at all for members that are not ours. `leads`: this host is the leader; only then are votes given.
+MemberWork work_on(const std::vector<etcd::Member>& members, const std::vector<std::string>& endpoints, bool leads);
+
 // The configuration with the endpoints that were remembered; those it has already keep their place.
 config::HostConfig with_known_endpoints(config::HostConfig config);
 // Are these members the ones that we use?
@@ -45,5 +53,7 @@ bool are_ours(const std::vector<etcd::Member>& members, const std::vector<std::s
 // Client URLs of voting members that `endpoints` lacks; the scheme does not count.
 std::vector<std::string> missing_endpoints(const std::vector<etcd::Member>& members,
                                            const std::vector<std::string>& endpoints);
+// Where they are remembered: one URL a line.
+std::string endpoints_file(const config::HostConfig& config);
 
 }  // namespace hf::daemon
