@@ -17,9 +17,17 @@
 //   So the old VM stands still at last begin + 4.5, and nothing starts before last begin + 5.0, both on clocks that may
 //   drift by 0.5 %: 4.5 * 1.005 = 4.5225 < 4.975 = 5.0 * 0.995. 0.45 s remain as margin.
 //
-//   H was the leader, and its etcd member led etcd as well: etcd elects within 1 to 2 s (its election timeout is 1 s)
-//   and then gives every lease its full time again, so sessions/H and `leader` end at T0+6.0 .. 7.5. The next leader
-//   has read H's slots all along (every host does), so it waits for nothing more: T0+6.25 .. 8.0.
+//   H was the leader, and its etcd member led etcd as well: two elections, one after the other. Every host has read H's
+//   slots all along, so from T0+6.0 on nothing but the leases is waited for.
+//   T0+0.9 .. 2.0   etcd elects: each member that is left waits 1 to 2 election timeouts (1.0) since the last heartbeat
+//                   (every 0.1); the first of them asks for the votes.
+//   T0+6.9 .. 8.0   its new leader gives every lease the full time and one election timeout more: 5.0 + 1.0 (etcd's
+//                   lessor, Promote).
+//   T0+6.9 .. 8.5   it looks for ended leases twice a second: sessions/H and `leader` disappear together.
+//   T0+6.9 .. 8.75  the next tick of another host sees that and swaps `leader` ...
+//   T0+6.9 .. 9.0   ... and the tick after that H is dead, and the restart is issued. The swaps themselves come on top:
+//                   8.2 to 9.2 were measured on a busy machine (HACKING.md).
+//   A vote that etcd's members split costs another 1 to 2 s: 11.0.
 //
 //   H comes back at any time: what it froze stays frozen until it has swapped owners/<vm> itself; see ARCHITECTURE.md.
 //
