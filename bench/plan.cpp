@@ -85,8 +85,16 @@ Figures measure(const std::vector<ha::KeyState>& all) {
   view.apply_own({key::kLeader, 2, record::LeaderRecord{self, session.id()}});
   ha::Observer observer(timing);
   ha::Leader leader(self, timing, make_op);
+  const auto context = [&](Instant at) {
+    return ha::LeaderContext{.view = view,
+                             .session = session,
+                             .observer = observer,
+                             .guard_lapsed = false,
+                             .guard_generation = 0,
+                             .now = at};
+  };
   actions.clear();
-  leader.tick({view, session, observer, false, 0, now}, actions);
+  leader.tick(context(now), actions);
   observer.look_at(view, now);
   now += timing.quiet + 1s;
   for (int index = 0; index < kHosts; ++index) {
@@ -98,7 +106,7 @@ Figures measure(const std::vector<ha::KeyState>& all) {
   const double began = cpu_seconds();
   for (;;) {
     actions.clear();
-    leader.tick({view, session, observer, false, 0, now}, actions);
+    leader.tick(context(now), actions);
     std::size_t issued = 0;
     for (const auto& action : actions) issued += std::holds_alternative<ha::action::Commit>(action) ? 1 : 0;
     if (issued == 0) break;
@@ -109,7 +117,7 @@ Figures measure(const std::vector<ha::KeyState>& all) {
   figures.plan = cpu_seconds() - began;
   const double idle = cpu_seconds();
   actions.clear();
-  leader.tick({view, session, observer, false, 0, now}, actions);
+  leader.tick(context(now), actions);
   figures.idle_tick = cpu_seconds() - idle;
   return figures;
 }

@@ -16,7 +16,7 @@ HostCore::HostCore(HostId self, Timing timing, std::uint64_t seed, KeptBug bug)
       leader_(self, timing, [this] { return next_op_++; }, bug) {}
 
 bool HostCore::is_leader() const {
-  return leader_.is_leader(LeaderContext{view_, session_, observer_, guard_.lapsed, guard_.generation, Instant{}});
+  return leader_.is_leader(leader_context(Instant{}));
 }
 
 Actions HostCore::step(const Event& event, Instant now) {

@@ -34,9 +34,16 @@ class HostCore {
  private:
   void take(const Event& event, Instant now, Actions& out);
   void remember(const Actions& actions);
-  AgentContext agent_context(Instant now) const { return {view_, session_, guard_, now}; }
+  AgentContext agent_context(Instant now) const {
+    return {.view = view_, .session = session_, .guard = guard_, .now = now};
+  }
   LeaderContext leader_context(Instant now) const {
-    return {view_, session_, observer_, guard_.lapsed, guard_.generation, now};
+    return {.view = view_,
+            .session = session_,
+            .observer = observer_,
+            .guard_lapsed = guard_.lapsed,
+            .guard_generation = guard_.generation,
+            .now = now};
   }
 
   const HostId self_;
