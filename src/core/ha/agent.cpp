@@ -85,8 +85,8 @@ void Agent::reconcile(const AgentContext& context, Actions& out) {
   if (!adopted_ || !context.view.synced) return;
   std::set<VmId> mine;
   for (const auto& [vm, local] : locals_) mine.insert(vm);
-  for (const auto& [vm, owner] : context.view.owners) {
-    if (owner.record.host == self_ && owner.record.phase != Phase::released) mine.insert(vm);
+  if (auto held = context.view.held.find(self_); held != context.view.held.end()) {
+    mine.insert(held->second.begin(), held->second.end());
   }
   for (const auto& vm : mine) reconcile_vm(vm, context, out);
 }

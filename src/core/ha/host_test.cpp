@@ -377,6 +377,101 @@ TEST_F(LeaderStory, lapse_of_its_own_contact_between_two_ticks_delays_what_it_do
   EXPECT_TRUE(given().has_value());
 }
 
+TEST_F(LeaderStory, swap_that_was_not_done_is_sent_again_at_the_next_tick) {
+  give_vm1_to_b("");
+  kill_b();
+  ASSERT_TRUE(given().has_value());
+  step(event::TxnDone{op_, Outcome::unavailable, 0});
+  EXPECT_TRUE(given().has_value());
+}
+
+TEST_F(LeaderStory, swap_without_an_answer_is_sent_again_after_its_patience) {
+  give_vm1_to_b("");
+  kill_b();
+  ASSERT_TRUE(given().has_value());
+  EXPECT_FALSE(given().has_value());
+  now_ += 5s;
+  EXPECT_TRUE(given().has_value());
+}
+
+TEST_F(LeaderStory, assignment_that_nobody_claims_goes_to_another_host_without_any_other_event) {
+  put("vms/vm-1", vm("vm-1"));
+  auto assigned = owner(Phase::assigned, "b", 4);
+  put("owners/vm-1", assigned);
+  EXPECT_FALSE(given().has_value());
+  now_ += Timing{}.claim_timeout - 1ms;
+  EXPECT_FALSE(given().has_value());
+  now_ += 1ms;
+  const auto next = given();
+  ASSERT_TRUE(next.has_value());
+  EXPECT_EQ(next->epoch, Epoch{5});
+}
+
+TEST_F(LeaderStory, failed_start_is_tried_again_when_its_time_has_come_without_any_other_event) {
+  put("vms/vm-1", vm("vm-1"));
+  OwnerRecord released = owner(Phase::released, "", 4);
+  put("owners/vm-1", released);
+  step(event::Tick{});
+  record::VmStatus failed;
+  failed.state = record::VmState::failed;
+  failed.attempts = 2;
+  put("status/vm-1", failed);
+  now_ += 5s;  // the swap that the released owner led to is without an answer
+  EXPECT_FALSE(given().has_value());
+  now_ += 10s - 1ms;
+  EXPECT_FALSE(given().has_value());
+  now_ += 1ms;
+  EXPECT_TRUE(given().has_value());
+}
+
+// What a host holds, looked up one by one.
+void expect_held_is_owners(const View& view) {
+  std::map<HostId, std::set<VmId>> held;
+  for (const auto& [vm, owner] : view.owners) {
+    if (owner.record.phase != Phase::released) held[owner.record.host].insert(vm);
+  }
+  EXPECT_EQ(view.held, held);
+}
+
+TEST(View, held_follows_the_owners_through_changes_and_snapshots) {
+  View view;
+  const auto owned = [](Phase phase, const char* host) {
+    OwnerRecord record;
+    record.phase = phase;
+    record.host = HostId(host);
+    return record;
+  };
+  view.reset({{"owners/vm-1", 1, owned(Phase::claimed, "a")}, {"owners/vm-2", 2, owned(Phase::assigned, "b")}}, 2);
+  EXPECT_EQ(view.held.size(), 2u);
+  expect_held_is_owners(view);
+  view.apply({{"owners/vm-1", 3, owned(Phase::claimed, "b")}}, 3);
+  EXPECT_EQ(view.held.at(HostId("b")).size(), 2u);
+  expect_held_is_owners(view);
+  view.apply({{"owners/vm-2", 4, owned(Phase::released, "")}}, 4);
+  expect_held_is_owners(view);
+  view.apply_own({"owners/vm-3", 9, owned(Phase::claimed, "a")});
+  view.reset({{"owners/vm-1", 3, owned(Phase::claimed, "b")}}, 5);  // vm-2 is gone; our write is newer than it
+  EXPECT_EQ(view.held.at(HostId("a")), std::set<VmId>{VmId("vm-3")});
+  expect_held_is_owners(view);
+  view.apply({{"owners/vm-1", 6, {}}}, 6);
+  EXPECT_EQ(view.held.count(HostId("b")), 0u);
+  expect_held_is_owners(view);
+}
+
+TEST(View, revision_grows_with_a_change_and_only_then) {
+  View view;
+  view.reset({}, 1);
+  const auto before = view.revision;
+  const KeyState written{"owners/vm-1", 2, OwnerRecord{}};
+  view.apply_own(written);
+  EXPECT_EQ(view.revision, before + 1);
+  view.apply({written}, 2);
+  view.apply({{"events/1", 3, {}}}, 3);
+  EXPECT_EQ(view.revision, before + 1);
+  view.reset({}, 4);
+  EXPECT_GT(view.revision, before + 1);
+}
+
 TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
   View view;
   view.reset({}, 1);

@@ -95,19 +95,36 @@ bool Leader::on(const event::TxnDone& done, const LeaderContext& context) {
   // Lost, refused or done: the view tells, and each swap was conditional on it. Unknown: patience, then the same.
   if (done.outcome != Outcome::unknown) busy_until_.erase(found->second);
   pending_.erase(found);
+  look_now_ = true;
   return true;
 }
 
 void Leader::tick(const LeaderContext& context, Actions& out) {
   note_contact(context);
-  if (!in_contact_) return;
-  campaign(context, out);
-  assess_all(context, out);
-  if (!is_leader(context)) return;
+  if (in_contact_) {
+    campaign(context, out);
+    assess_all(context, out);
+  }
+  if (!in_contact_ || !is_leader(context)) look_now_ = true;
+  else if (look_due(context)) look(context, out);
+}
+
+// What a look finds depends on the view, the hosts' health, the brake, the swaps in flight and a few times to wait for.
+bool Leader::look_due(const LeaderContext& context) const {
+  return look_now_ || looked_revision_ != context.view.revision || context.now >= look_at_;
+}
+
+void Leader::look(const LeaderContext& context, Actions& out) {
+  look_now_ = false;
+  looked_revision_ = context.view.revision;
+  look_at_ = Instant::max();
   std::vector<std::pair<const record::VmRecord*, Next>> todo;
   for (const auto& [vm, record] : context.view.vms) {
     auto busy = busy_until_.find(vm);
-    if (busy != busy_until_.end() && context.now < busy->second) continue;
+    if (busy != busy_until_.end() && context.now < busy->second) {
+      look_again_at(busy->second);
+      continue;
+    }
     const Next next = next_for(vm, record.record, context);
     if (next != Next::nothing) todo.emplace_back(&record.record, next);
   }
@@ -126,9 +143,16 @@ void Leader::assess_all(const LeaderContext& context, Actions& out) {
     Assessment now = context.observer.assess(host, context.view, context.now);
     if (now.health == Health::dead || now.health == Health::suspect) ++lost;
     auto& known = health_[host];
+    if (known.health != now.health) look_now_ = true;
     if (known.health != now.health && is_leader(context)) report_health_change(host, known, now, out);
     known = std::move(now);
   }
+  const bool braked = !brake_.empty();
+  set_brake(lost, context);
+  if (braked != !brake_.empty()) look_now_ = true;
+}
+
+void Leader::set_brake(std::size_t lost, const LeaderContext& context) {
   brake_.clear();
   if (bug_ == KeptBug::no_brake) return;
   if (context.now - contact_since_ < timing_.quiet) {
@@ -178,6 +202,7 @@ Leader::Next Leader::next_wanted(const VmId& vm, const record::VmRecord& record,
     auto [seen, added] = assigned_seen_.try_emplace(vm, Seen{owner->version, context.now});
     if (!added && seen->second.version != owner->version) seen->second = {owner->version, context.now};
     const bool waited = context.now - seen->second.at >= timing_.claim_timeout;
+    if (!waited) look_again_at(seen->second.at + timing_.claim_timeout);
     // safety: not yet claimed, so the swap alone decides: a claim changes the record's version.
     return waited || health_of(owner->record.host) != Health::alive ? Next::assign : Next::nothing;
   }
@@ -192,7 +217,9 @@ bool Leader::retry_due(const VmId& vm, const LeaderContext& context) {
   auto [seen, added] = failed_seen_.try_emplace(vm, Seen{status->version, context.now});
   if (!added && seen->second.version != status->version) seen->second = {status->version, context.now};
   const auto step = std::min<std::size_t>(static_cast<std::size_t>(status->record.attempts), kRetryAfter.size()) - 1;
-  return context.now - seen->second.at >= kRetryAfter.at(step);
+  const Instant due = seen->second.at + kRetryAfter.at(step);
+  if (context.now < due) look_again_at(due);
+  return context.now >= due;
 }
 
 void Leader::carry_out(Next next, const VmId& vm, const LeaderContext& context, Placement& placement, Actions& out) {
@@ -337,6 +364,7 @@ void Leader::send(const VmId& vm, TypedTxn txn, const LeaderContext& context, Ac
   const OpId op = make_op_();
   pending_.emplace(op, vm);
   busy_until_[vm] = context.now + kSwapPatience;
+  look_again_at(busy_until_[vm]);
   out.emplace_back(action::Commit{op, std::move(txn)});
 }
 

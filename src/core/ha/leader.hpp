@@ -11,6 +11,7 @@
 // | assigned            | not alive             | chooses another: epoch + 1 (a claim in between wins the swap)     |
 // | claimed, guarded    | dead, VM protected    | takes over: assigned to another, epoch + 1, proof in the swap     |
 // | claimed             | anything else         | leaves it                                                         |
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <set>
@@ -53,8 +54,12 @@ class Leader {
   enum class Next { nothing, assign, take_over, give_back, end_task };
 
   void note_contact(const LeaderContext& context);
+  bool look_due(const LeaderContext& context) const;
+  void look(const LeaderContext& context, Actions& out);
+  void look_again_at(Instant when) { look_at_ = std::min(look_at_, when); }
   void campaign(const LeaderContext& context, Actions& out);
   void assess_all(const LeaderContext& context, Actions& out);
+  void set_brake(std::size_t lost, const LeaderContext& context);
   void report_health_change(const HostId& host, const Assessment& before, const Assessment& after, Actions& out) const;
   Next next_for(const VmId& vm, const record::VmRecord& record, const LeaderContext& context);
   Next next_wanted(const VmId& vm, const record::VmRecord& record, const LeaderContext& context);
@@ -82,6 +87,10 @@ class Leader {
   Instant contact_since_{};
   OpId campaign_op_ = 0;
   Instant campaign_at_{};
+  // When all VMs are looked at next: only then can there be anything to do.
+  bool look_now_ = true;               // something other than the view has changed
+  std::uint64_t looked_revision_ = 0;  // the view's, at the last look
+  Instant look_at_{};                  // the earliest of the times that the last look found to wait for
   std::map<OpId, VmId> pending_;
   std::map<VmId, Instant> busy_until_;       // a swap is in flight, or was and its effect is not in the view yet
   struct Seen { Version version = 0; Instant at{}; };

@@ -3,27 +3,32 @@
 namespace hf::ha {
 namespace {
 
+// Both return true if anything changed.
 template <class Map, class Key>
-void put_in(Map& map, const Key& key, const KeyState& state) {
+bool put_in(Map& map, const Key& key, const KeyState& state) {
   using Record = decltype(map.begin()->second.record);
   auto found = map.find(key);
-  if (found != map.end() && found->second.version >= state.version) return;
+  if (found != map.end() && found->second.version >= state.version) return false;
   const auto* record = std::get_if<Record>(&state.value);
   if (record == nullptr) {
-    if (found != map.end()) map.erase(found);
+    if (found == map.end()) return false;
+    map.erase(found);
   } else if (found != map.end()) {
     found->second = {*record, state.version};
   } else {
     map.emplace(key, Stored<Record>{*record, state.version});
   }
+  return true;
 }
 
 template <class Record>
-void put_single(std::optional<Stored<Record>>& single, const KeyState& state) {
-  if (single && single->version >= state.version) return;
+bool put_single(std::optional<Stored<Record>>& single, const KeyState& state) {
+  if (single && single->version >= state.version) return false;
   const auto* record = std::get_if<Record>(&state.value);
+  if (record == nullptr && !single) return false;
   if (record == nullptr) single.reset();
   else single = Stored<Record>{*record, state.version};
+  return true;
 }
 
 // The part of `key` after `prefix`, if it begins so.
@@ -41,9 +46,27 @@ auto find_or_null(const Map& map, const Key& key) {
 }  // namespace
 
 void View::put(const KeyState& state) {
+  if (put_in_its_map(state)) ++revision;
+}
+
+bool View::put_owner(const VmId& vm, const KeyState& state) {
+  const auto* before = owner(vm);
+  const HostId holder = before == nullptr ? HostId() : before->record.host;
+  if (!put_in(owners, vm, state)) return false;
+  if (auto found = held.find(holder); found != held.end()) {
+    found->second.erase(vm);
+    if (found->second.empty()) held.erase(found);
+  }
+  using Phase = record::OwnerRecord::Phase;
+  const auto* now = owner(vm);
+  if (now != nullptr && now->record.phase != Phase::released) held[now->record.host].insert(vm);
+  return true;
+}
+
+bool View::put_in_its_map(const KeyState& state) {
   namespace k = record::key;
   const std::string& key = state.key;
-  if (auto owner = after(key, k::kOwners)) return put_in(owners, VmId(*owner), state);
+  if (auto owner = after(key, k::kOwners)) return put_owner(VmId(*owner), state);
   if (auto stat = after(key, k::kStatus)) return put_in(status, VmId(*stat), state);
   if (auto session = after(key, k::kSessions)) return put_in(sessions, HostId(*session), state);
   if (auto incarnation = after(key, k::kIncarnations)) return put_in(incarnations, HostId(*incarnation), state);
@@ -54,16 +77,8 @@ void View::put(const KeyState& state) {
   if (auto network = after(key, k::kNetworks)) return put_in(networks, *network, state);
   if (key == k::kLeader) return put_single(leader, state);
   if (key == k::kCluster) return put_single(cluster, state);
+  return false;
 }
-
-namespace {
-template <class Map>
-void keep_newer(const Map& old, Map& fresh, Version as_of) {
-  for (const auto& [key, stored] : old) {
-    if (stored.version > as_of) fresh.insert_or_assign(key, stored);
-  }
-}
-}  // namespace
 
 void View::reset(const std::vector<KeyState>& all, Version as_of) {
   if (synced && as_of < version) return;
@@ -72,12 +87,18 @@ void View::reset(const std::vector<KeyState>& all, Version as_of) {
   fresh.synced = true;
   fresh.version = as_of;
   // What this host wrote itself after the snapshot was taken is not in it.
-  keep_newer(owners, fresh.owners, as_of);
-  keep_newer(status, fresh.status, as_of);
-  keep_newer(vms, fresh.vms, as_of);
-  keep_newer(tasks, fresh.tasks, as_of);
-  keep_newer(sessions, fresh.sessions, as_of);
-  keep_newer(incarnations, fresh.incarnations, as_of);
+  const auto keep_newer = [&](const auto& old, const std::string& prefix) {
+    for (const auto& [id, stored] : old) {
+      if (stored.version > as_of) fresh.put({prefix + id.text, stored.version, stored.record});
+    }
+  };
+  keep_newer(owners, record::key::kOwners);
+  keep_newer(status, record::key::kStatus);
+  keep_newer(vms, record::key::kVms);
+  keep_newer(tasks, record::key::kTasks);
+  keep_newer(sessions, record::key::kSessions);
+  keep_newer(incarnations, record::key::kIncarnations);
+  fresh.revision = revision + 1;
   *this = std::move(fresh);
 }
 

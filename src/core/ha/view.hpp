@@ -3,6 +3,7 @@
 // A key never goes back: a change older than what is known is ignored. Owned by the control thread.
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,7 @@ struct KeyState {
 struct View {
   bool synced = false;   // false until the first whole snapshot
   Version version = 0;   // everything up to here is in
+  std::uint64_t revision = 0;  // grows whenever anything in it changes, whoever told of it
   std::optional<Stored<record::ClusterRecord>> cluster;
   std::optional<Stored<record::LeaderRecord>> leader;
   std::map<HostId, Stored<record::HostRecord>> hosts;
@@ -36,6 +38,7 @@ struct View {
   std::map<HostId, Stored<record::SessionRecord>> incarnations;
   std::map<VmId, Stored<record::VmRecord>> vms;
   std::map<VmId, Stored<record::OwnerRecord>> owners;
+  std::map<HostId, std::set<VmId>> held;  // the owners that are not released, by their host
   std::map<VmId, Stored<record::VmStatus>> status;
   std::map<std::string, Stored<record::DatastoreRecord>> datastores;
   std::map<std::string, Stored<record::NetworkRecord>> networks;
@@ -56,6 +59,8 @@ struct View {
 
  private:
   void put(const KeyState& state);
+  bool put_in_its_map(const KeyState& state);
+  bool put_owner(const VmId& vm, const KeyState& state);
 };
 
 }  // namespace hf::ha
