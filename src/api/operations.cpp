@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <optional>
 
+#include "api/event_stamp.hpp"
 #include "base/log.hpp"
 #include "sys/pki/random.hpp"
 #include "sys/process/clock.hpp"
@@ -300,9 +300,7 @@ Status Operations::finish_task(const TaskId& task, const Status& outcome) {
 }
 
 void emit(Store& store, record::EventRecord event, WallMs now) {
-  static std::atomic<unsigned> counter{0};
-  event.time = now;
-  event.id = fmt::format("{:016x}-{}-{:06x}", now, event.host.text, counter++ & 0xffffffU);
+  stamp(event, HostId(event.host), now);
   const std::string name = key::kEvents + event.id;
   const auto committed = store.commit({{}, {put(name, record::encode(event))}});
   if (committed.ok()) return;

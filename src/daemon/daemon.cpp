@@ -10,11 +10,12 @@
 #include <sstream>
 #include <thread>
 
-#include "api/handler.hpp"
 #include "api/client.hpp"
+#include "api/handler.hpp"
 #include "api/operations.hpp"
 #include "api/server.hpp"
 #include "base/log.hpp"
+#include "config/store/open_store.hpp"
 #include "daemon/beat.hpp"
 #include "daemon/control.hpp"
 #include "daemon/inventory.hpp"
@@ -30,7 +31,6 @@
 #include "sys/process/host_facts.hpp"
 #include "sys/qemu/accelerator.hpp"
 #include "sys/qemu/qemu_hypervisor.hpp"
-#include "config/store/open_store.hpp"
 
 namespace hf::daemon {
 namespace {
@@ -134,8 +134,7 @@ class RealDaemon final : public Daemon {
         store_(std::move(store)),
         guard_(config.run_dir + "/guard.sock"),
         hypervisor_(std::move(qemu)),
-        stamp_(host.host),
-        store_shell_(*store_, mailbox_, stamp_),
+        store_shell_(host.host, *store_, mailbox_),
         inventory_(host, *store_, guard_, surroundings_),
         vm_shell_(host.host, hypervisor_, guard_, surroundings_, mailbox_),
         slot_reader_(mailbox_, timing_.slot_read),
@@ -192,7 +191,6 @@ class RealDaemon final : public Daemon {
   guard::GuardClient guard_;
   qemu::QemuHypervisor hypervisor_;
   SharedSurroundings surroundings_;
-  EventStamp stamp_;
   StoreShell store_shell_;
   Inventory inventory_;
   VmShell vm_shell_;

@@ -1,5 +1,6 @@
 #include "daemon/store_shell.hpp"
 
+#include "api/event_stamp.hpp"
 #include "base/log.hpp"
 #include "sys/process/clock.hpp"
 
@@ -20,7 +21,7 @@ bool concerns_decisions(const std::string& at) {
 }
 }  // namespace
 
-Txn to_txn(const ha::TypedTxn& typed, EventStamp& stamp) {
+Txn to_txn(const ha::TypedTxn& typed, const HostId& self) {
   Txn txn;
   for (const auto& condition : typed.conditions) txn.conditions.push_back({condition.key, condition.version});
   for (const auto& write : typed.writes) {
@@ -34,7 +35,7 @@ Txn to_txn(const ha::TypedTxn& typed, EventStamp& stamp) {
     txn.writes.push_back({write.key, std::move(text), LeaseId{write.lease}, erase});
   }
   for (auto event : typed.events) {
-    stamp.stamp(event);
+    api::stamp(event, self, sys::wall_ms());
     log(Level::info, event.text, {{"event", event.kind}, {"vm", event.vm.text}});
     txn.writes.push_back({key::kEvents + event.id, record::encode(event), LeaseId{}, false});
   }
@@ -59,8 +60,8 @@ std::optional<ha::KeyState> to_key_state(const Change& change) {
   return state;
 }
 
-StoreShell::StoreShell(Store& store, Mailbox& mailbox, EventStamp& stamp)
-    : store_(store), mailbox_(mailbox), stamp_(stamp) {}
+StoreShell::StoreShell(HostId self, Store& store, Mailbox& mailbox)
+    : self_(std::move(self)), store_(store), mailbox_(mailbox) {}
 
 StoreShell::~StoreShell() { watch_.reset(); }
 
@@ -93,7 +94,7 @@ void StoreShell::carry_out(const ha::action::KeepAlive& keep_alive) {
 
 void StoreShell::carry_out(const ha::action::Commit& commit) {
   pool_.submit([this, commit] {
-    auto committed = store_.commit(to_txn(commit.txn, stamp_));
+    auto committed = store_.commit(to_txn(commit.txn, self_));
     ha::event::TxnDone done{commit.op, ha::Outcome::done, 0};
     if (!committed.ok()) {
       done.outcome = outcome_of(committed.error());
@@ -127,7 +128,7 @@ void StoreShell::carry_out(const ha::action::Read& read) {
 }
 
 void StoreShell::emit(record::EventRecord event) {
-  stamp_.stamp(event);
+  api::stamp(event, self_, sys::wall_ms());
   log(event.severity == "error" ? Level::error : event.severity == "warning" ? Level::warn : Level::info, event.text,
       {{"event", event.kind}, {"vm", event.vm.text}});
   pool_.submit([this, event = std::move(event)] {

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "core/ha/events.hpp"
-#include "daemon/event_stamp.hpp"
 #include "daemon/mailbox.hpp"
 #include "daemon/worker_pool.hpp"
 #include "port/store.hpp"
@@ -14,15 +13,15 @@
 namespace hf::daemon {
 
 // The store's transaction for a typed one; events become writes under events/.
-Txn to_txn(const ha::TypedTxn& typed, EventStamp& stamp);
+Txn to_txn(const ha::TypedTxn& typed, const HostId& self);
 // A change of the store as the deciding code sees it; none for a record that cannot be read: what was known stays.
 // Only an owner record that cannot be read counts: as one that gives the right to nobody.
 std::optional<ha::KeyState> to_key_state(const Change& change);
 
 class StoreShell final : private Watcher {
  public:
-  // store, mailbox and stamp must outlive this.
-  StoreShell(Store& store, Mailbox& mailbox, EventStamp& stamp);
+  // store and mailbox must outlive this.
+  StoreShell(HostId self, Store& store, Mailbox& mailbox);
   ~StoreShell() override;
 
   // Begins the watch; retried in the background until it succeeds.
@@ -40,9 +39,9 @@ class StoreShell final : private Watcher {
   void on_changes(const std::vector<Change>& changes, Version version) override;
   void on_lost(const Error& why) override;
 
+  const HostId self_;
   Store& store_;
   Mailbox& mailbox_;
-  EventStamp& stamp_;
   WorkerPool lease_pool_{"hf-lease", 1};
   WorkerPool pool_{"hf-store", 4};
   std::unique_ptr<Watch> watch_;

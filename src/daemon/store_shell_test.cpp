@@ -64,9 +64,8 @@ class StoreShellTest : public ::testing::Test {
 
   ForgetfulStore store_;
   Mailbox mailbox_;
-  EventStamp stamp_{HostId("host1")};
   std::vector<ha::Event> waiting_;
-  StoreShell shell_{store_, mailbox_, stamp_};
+  StoreShell shell_{HostId("host1"), store_, mailbox_};
 };
 
 TEST_F(StoreShellTest, a_commit_writes_records_and_its_events_in_one_swap) {
