@@ -7,7 +7,7 @@
 #include <set>
 
 #include "api/testing_host.hpp"
-#include "sys/pki/files.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::api {
 namespace {
@@ -16,7 +16,7 @@ using nlohmann::json;
 class OpenApi : public ::testing::Test {
  protected:
   void SetUp() override {
-    const auto text = pki::read_file(HF_SOURCE_DIR "/doc/openapi.json");
+    const auto text = process::read_small_file(HF_SOURCE_DIR "/doc/openapi.json");
     ASSERT_TRUE(text.ok()) << text.error().what;
     doc_ = json::parse(*text);
     cluster_.store.put(record::key::kCaSecret, pki::encode_ca(ca_));

@@ -12,8 +12,8 @@
 #include "cli/init.hpp"
 #include "cli/terminal.hpp"
 #include "config/store/open_store.hpp"
-#include "sys/pki/files.hpp"
 #include "sys/process/run.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::cli {
 namespace {
@@ -45,7 +45,7 @@ class Cli : public ::testing::Test {
     const std::string command = before + " NO_COLOR=1 HOLDFAST_CONTEXT=" + folder_ +
                                 "/context " HF_BIN_DIR "/holdfast " + arguments + " >" + folder_ + "/out 2>" +
                                 folder_ + "/error";
-    return {shell(command), *pki::read_file(folder_ + "/out"), *pki::read_file(folder_ + "/error")};
+    return {shell(command), *process::read_small_file(folder_ + "/out"), *process::read_small_file(folder_ + "/error")};
   }
   // The exit status of a command line.
   static int shell(const std::string& command) {
@@ -120,7 +120,7 @@ TEST_F(Cli, every_look_succeeds) {
 
 TEST_F(Cli, create_waits_and_says_what_was_done) {
   ASSERT_TRUE(
-      pki::write_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\nmemory = \"256 MiB\"\n", 0644)
+      process::replace_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\nmemory = \"256 MiB\"\n", 0644)
           .ok());
   carry_out_tasks({});
   const Outcome outcome = holdfast("vm create " + folder_ + "/web.toml --start");
@@ -129,7 +129,7 @@ TEST_F(Cli, create_waits_and_says_what_was_done) {
 }
 
 TEST_F(Cli, a_task_that_fails_gives_its_exit_code) {
-  ASSERT_TRUE(pki::write_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\n", 0644).ok());
+  ASSERT_TRUE(process::replace_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\n", 0644).ok());
   carry_out_tasks(Error{Code::no_room, "The datastore is full."});
   const Outcome outcome = holdfast("vm create " + folder_ + "/web.toml");
   EXPECT_EQ(outcome.status, 6);
@@ -146,7 +146,7 @@ TEST_F(Cli, vm_show_names_the_accelerator) {
 }
 
 TEST_F(Cli, mistakes_in_a_spec_are_shown_by_line) {
-  ASSERT_TRUE(pki::write_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\nvcpu = 2\n", 0644).ok());
+  ASSERT_TRUE(process::replace_file(folder_ + "/web.toml", "version = 1\nname = \"web\"\nvcpu = 2\n", 0644).ok());
   const Outcome outcome = holdfast("vm create " + folder_ + "/web.toml");
   EXPECT_EQ(outcome.status, 2);
   EXPECT_NE(outcome.error.find("web.toml:3:"), std::string::npos) << outcome.error;
@@ -180,7 +180,7 @@ TEST_F(Cli, a_host_that_is_down_is_passed_over) {
 
 TEST_F(Cli, edit_takes_a_file_or_an_editor) {
   cluster_.run_vm("web", "host1", 512);
-  ASSERT_TRUE(pki::write_file(folder_ + "/editor",
+  ASSERT_TRUE(process::replace_file(folder_ + "/editor",
                               "#!/bin/sh\nsed -i '0,/^name/s/^name.*/&\\ndescription = \"shop\"/' \"$1\"\n",
                               0755)
                   .ok());
@@ -212,7 +212,7 @@ TEST_F(Cli, completion_scripts_are_valid) {
       "/out; COMP_WORDS=(holdfast vm st); COMP_CWORD=2; _holdfast; echo ${COMPREPLY[*]}' >" + folder_ +
       "/words";
   EXPECT_EQ(shell(ask), 0);
-  EXPECT_EQ(*pki::read_file(folder_ + "/words"), "start stop\n");
+  EXPECT_EQ(*process::read_small_file(folder_ + "/words"), "start stop\n");
   EXPECT_NE(holdfast("completion zsh").out.find("#compdef holdfast"), std::string::npos);
   EXPECT_NE(holdfast("completion fish").out.find("complete -c holdfast"), std::string::npos);
   EXPECT_EQ(holdfast("completion tcsh").status, 2);

@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "cli/commands.hpp"
-#include "sys/pki/files.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::cli {
 namespace {
@@ -116,7 +116,7 @@ Result<std::string> edit_text(const std::string& text, const std::string& name) 
   char folder[] = "/tmp/holdfast-edit-XXXXXX";
   if (::mkdtemp(folder) == nullptr) return from_errno("Cannot make a folder in /tmp", errno);
   const std::string path = std::string(folder) + "/" + name;
-  TRY(pki::write_file(path, text, 0600));
+  TRY(process::replace_file(path, text, 0600));
   const char* visual = std::getenv("VISUAL");
   const char* editor = std::getenv("EDITOR");
   const std::string program = visual != nullptr && *visual != '\0'   ? visual
@@ -130,7 +130,7 @@ Result<std::string> edit_text(const std::string& text, const std::string& name) 
   }
   int state = 0;
   if (child < 0 || ::waitpid(child, &state, 0) != child) return from_errno("Cannot start the editor", errno);
-  auto edited = pki::read_file(path);
+  auto edited = process::read_small_file(path);
   ::unlink(path.c_str());
   ::rmdir(folder);
   if (!WIFEXITED(state) || WEXITSTATUS(state) != 0) {

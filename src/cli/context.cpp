@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "sys/pki/files.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::cli {
 namespace {
@@ -20,7 +20,7 @@ Result<std::string> folder_of(const ContextOptions& options) {
   if (!options.context.empty()) return options.context;
   if (const auto folder = environment("HOLDFAST_CONTEXT"); !folder.empty()) return folder;
   const std::string own = user_config_folder();
-  const auto config = pki::read_file(own + "/config.json");
+  const auto config = process::read_small_file(own + "/config.json");
   if (config.ok()) {
     const auto j = nlohmann::json::parse(*config, nullptr, false);
     if (!j.is_object() || !j.contains("context") || !j["context"].is_string()) {
@@ -68,7 +68,7 @@ Result<Context> load_context(const ContextOptions& options) {
   context.credentials = std::move(*credentials);
   std::string hosts = options.host.empty() ? environment("HOLDFAST_API") : options.host;
   if (hosts.empty()) {
-    const auto endpoints = pki::read_file(folder + "/endpoints");
+    const auto endpoints = process::read_small_file(folder + "/endpoints");
     if (endpoints.ok()) hosts = *endpoints;
   }
   context.endpoints = split_list(hosts);
@@ -83,7 +83,7 @@ Status save_context(const Context& context, const std::string& folder) {
   TRY(pki::save(context.credentials, folder));
   std::string text;
   for (const auto& endpoint : context.endpoints) text += endpoint + "\n";
-  return pki::write_file(folder + "/endpoints", text, 0644);
+  return process::replace_file(folder + "/endpoints", text, 0644);
 }
 
 }  // namespace hf::cli

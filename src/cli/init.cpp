@@ -16,7 +16,6 @@
 #include "core/record/records.hpp"
 #include "port/copy_store.hpp"
 #include "port/store_limits.hpp"
-#include "sys/pki/files.hpp"
 #include "sys/pki/pki.hpp"
 #include "sys/pki/random.hpp"
 #include "sys/process/clock.hpp"

@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "sys/pki/files.hpp"
 #include "sys/process/run.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::cli {
 namespace {
@@ -39,7 +39,7 @@ Status require_units() {
 class Systemd : public InitSystem {
  public:
   Status start_member(const etcd::MemberConfig& member) override {
-    TRY(pki::write_file(std::string("/etc/systemd/system/") + kMemberUnit, etcd::member_unit(member), 0644));
+    TRY(process::replace_file(std::string("/etc/systemd/system/") + kMemberUnit, etcd::member_unit(member), 0644));
     TRY(systemctl({"daemon-reload"}));
     // Not waited for: a member that joins is ready only once it has caught up, and its answer is waited for anyway.
     return systemctl({"enable", "--now", "--no-block", kMemberUnit});

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
-#include "sys/pki/files.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::cli {
 namespace {
@@ -86,7 +86,7 @@ std::vector<std::pair<std::string, std::string>> vm_pairs(const json& vm) {
 
 Result<std::string> read_input(const std::string& file) {
   if (file == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
-  return pki::read_file(file);
+  return process::read_small_file(file);
 }
 
 // A spec file as a request body: TOML, or JSON if it is named so.
@@ -131,7 +131,7 @@ void edit(Session& session, const std::string& name, const std::string& file) {
     // Nobody's typing is lost to a mistake in it.
     const std::string kept =
         fmt::format("{}/{}-{}.toml", std::filesystem::temp_directory_path().string(), name, ::getpid());
-    if (pki::write_file(kept, field(body, "toml"), 0600).ok()) {
+    if (process::replace_file(kept, field(body, "toml"), 0600).ok()) {
       fmt::print(stderr, "Your text is in {}: correct it there, then: holdfast vm edit {} --file {}\n", kept,
                  name, kept);
     }

@@ -1,8 +1,9 @@
 #include "config/config.hpp"
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "sys/pki/files.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::config {
 namespace {
@@ -171,12 +172,13 @@ std::string to_json(const HostConfig& c) {
 }
 
 Result<HostConfig> load_config(const std::string& path) {
-  TRY_ASSIGN(const std::string text, pki::read_file(path));
+  TRY_ASSIGN(const std::string text, process::read_small_file(path));
   return parse_config(text, path);
 }
 
 Status save_config(const HostConfig& config, const std::string& path) {
-  return pki::write_file(path, to_json(config), 0644);
+  TRY(process::make_folder(std::filesystem::absolute(path).parent_path().string()));
+  return process::replace_file(path, to_json(config), 0644);
 }
 
 }  // namespace hf::config

@@ -8,7 +8,7 @@
 
 #include "base/log.hpp"
 #include "config/store/open_store.hpp"
-#include "sys/pki/files.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::daemon {
 namespace {
@@ -58,7 +58,7 @@ MemberWork work_on(const std::vector<etcd::Member>& members, const std::vector<s
 
 config::HostConfig with_known_endpoints(config::HostConfig config) {
   if (config.store.kind != config::StoreKind::etcd) return config;
-  const auto known = pki::read_file(endpoints_file(config));
+  const auto known = process::read_small_file(endpoints_file(config));
   if (!known.ok()) return config;
   std::size_t from = 0;
   for (auto end = known->find('\n'); end != std::string::npos;
@@ -115,7 +115,7 @@ void MemberKeeper::remember(const std::vector<std::string>& urls) {
   if (asked_ || urls.empty()) return;
   std::string lines;
   for (const auto& url : urls) lines += url + "\n";
-  if (const Status kept = pki::write_file(file_, lines, 0644); !kept.ok()) {
+  if (const Status kept = process::replace_file(file_, lines, 0644); !kept.ok()) {
     log(Level::warn, "The members of the store cannot be remembered.", {{"why", kept.error().what}});
     return;
   }

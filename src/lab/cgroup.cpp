@@ -29,7 +29,7 @@ std::vector<std::string> folders_in(const std::string& path) {
 }
 
 bool has_event(const std::string& path, const std::string& line) {
-  const auto text = read_file(path + "/cgroup.events");
+  const auto text = process::read_small_file(path + "/cgroup.events");
   return text.ok() && text->find(line) != std::string::npos;
 }
 
@@ -54,11 +54,11 @@ Status wait_for_event(const std::string& path, const std::string& line, std::chr
 
 }  // namespace
 
-Status make(const std::string& path) { return make_folder(path); }
+Status make(const std::string& path) { return process::make_folder(path); }
 
 Status kill(const std::string& path) {
   if (!exists(path)) return {};
-  TRY(write_file(path + "/cgroup.kill", "1"));
+  TRY(process::write_control_file(path + "/cgroup.kill", "1"));
   return wait_for_event(path, "populated 0", kDeathTimeout);
 }
 
@@ -70,7 +70,7 @@ Status remove(const std::string& path) {
 }
 
 Status set_frozen(const std::string& path, bool frozen) {
-  TRY(write_file(path + "/cgroup.freeze", frozen ? "1" : "0"));
+  TRY(process::write_control_file(path + "/cgroup.freeze", frozen ? "1" : "0"));
   if (!frozen || !is_populated(path)) return {};
   // A process that waits in the kernel, for a hung datastore, say, does nothing either, but counts as frozen
   // only when it comes back. So the time limit is no error.
@@ -79,7 +79,7 @@ Status set_frozen(const std::string& path, bool frozen) {
 }
 
 bool is_frozen(const std::string& path) {
-  const auto text = read_file(path + "/cgroup.freeze");
+  const auto text = process::read_small_file(path + "/cgroup.freeze");
   return text.ok() && text->starts_with("1");
 }
 
@@ -87,7 +87,7 @@ bool is_populated(const std::string& path) { return has_event(path, "populated 1
 
 std::vector<int> pids(const std::string& path) {
   std::vector<int> found;
-  if (auto text = read_file(path + "/cgroup.procs")) {
+  if (auto text = process::read_small_file(path + "/cgroup.procs")) {
     std::istringstream words(*text);
     for (int pid = 0; words >> pid;) found.push_back(pid);
   }

@@ -11,9 +11,9 @@
 #include "config/config.hpp"
 #include "config/store/open_store.hpp"
 #include "sys/datastore/datastore.hpp"
-#include "sys/pki/files.hpp"
 #include "sys/pki/pki.hpp"
 #include "sys/process/clock.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::lab {
 namespace {
@@ -63,7 +63,7 @@ Status write_admin(const Layout& layout, const LabConfig& lab, const pki::KeyPai
   TRY(pki::save(admin, admin_context(layout)));
   std::string endpoints;
   for (const int port : lab.api_ports) endpoints += fmt::format("127.0.0.1:{}\n", port);
-  return pki::write_file(admin_context(layout) + "/endpoints", endpoints, 0644);
+  return process::replace_file(admin_context(layout) + "/endpoints", endpoints, 0644);
 }
 
 Status write_first_records(Store& store, const LabConfig& lab, const pki::KeyPair& ca) {
@@ -123,7 +123,7 @@ Status add_datastore(api::Operations& operations, const std::string& name, bool 
 
 Status write_host_files(const Layout& layout, const LabConfig& lab, const HostFileOptions& options) {
   TRY_ASSIGN(const auto ca, pki::make_ca(lab.name));
-  TRY(pki::write_file(ca_file(layout), pki::encode_ca(ca), 0600));
+  TRY(process::replace_file(ca_file(layout), pki::encode_ca(ca), 0600));
   for (int index = 1; index <= lab.hosts; ++index) {
     const std::string etc = layout.host_dir(host_name(index)) + "/etc";
     pki::Credentials host{ca.certificate_pem, {}};
@@ -136,7 +136,7 @@ Status write_host_files(const Layout& layout, const LabConfig& lab, const HostFi
 
 Status seed_cluster(const Layout& layout, const LabConfig& lab, const std::string& host) {
   TRY_ASSIGN(const auto config, config::load_config(layout.host_dir(host) + "/etc/config.json"));
-  TRY_ASSIGN(const std::string ca_text, pki::read_file(ca_file(layout)));
+  TRY_ASSIGN(const std::string ca_text, process::read_small_file(ca_file(layout)));
   TRY_ASSIGN(const auto ca, pki::decode_ca(ca_text));
   TRY_ASSIGN(auto store, config::open_store(config.store));
   TRY(write_first_records(*store, lab, ca));

@@ -99,7 +99,7 @@ void exchange(Pipe& in, const std::string& input, Pipe& out, std::string& output
 
 Status enter(const Place& place) {
   // The cgroup first: its path may be another one in the mount namespace.
-  if (!place.cgroup.empty()) TRY(write_file(place.cgroup + "/cgroup.procs", "0"));
+  if (!place.cgroup.empty()) TRY(process::write_control_file(place.cgroup + "/cgroup.procs", "0"));
   TRY(join_namespace(place.network, CLONE_NEWNET));
   if (place.mounts.empty()) return {};
   std::array<char, 4096> folder{};

@@ -20,6 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kRecipe = 2;  // raised when the way of building changes, so that kept images are built anew
+constexpr std::size_t kGuestFileMax = 64 << 20;
 constexpr const char* kKernelPackage = "linux-image-cloud-amd64";
 // Wanted in the guest; their dependencies are read from the modules. One that is not there is built in.
 constexpr const char* kModules[] = {"virtio_pci", "virtio_blk", "virtio_net", "virtio_console",
@@ -85,7 +86,7 @@ Unpacked look_through(const std::string& folder) {
 Result<std::string> module_content(const std::string& path) {
   if (path.ends_with(".xz")) return run({"xz", "-dc", path});
   if (path.ends_with(".zst")) return run({"zstd", "-dcq", path});
-  return read_file(path);
+  return process::read_small_file(path, kGuestFileMax);
 }
 
 // Checking a signature takes longer under emulation than the rest of loading. It is the end of the file: the
@@ -126,7 +127,7 @@ Result<std::string> make_initrd(const Unpacked& unpacked) {
   std::string order;
   for (const char* name : kModules) TRY(add_module(unpacked, name, files, order));
   files.push_back({.path = "modules/order", .content = order});
-  TRY_ASSIGN(std::string busybox, read_file(unpacked.busybox));
+  TRY_ASSIGN(std::string busybox, process::read_small_file(unpacked.busybox, kGuestFileMax));
   files.push_back({.path = "busybox", .content = std::move(busybox), .mode = 0100755});
   files.push_back({.path = "init", .content = std::string(guest_init()), .mode = 0100755});
   return cpio_archive(files);
@@ -135,9 +136,9 @@ Result<std::string> make_initrd(const Unpacked& unpacked) {
 Status build(const std::string& folder, const std::function<void(const std::string&)>& progress) {
   const std::string packages = folder + "/packages";
   const std::string unpacked_folder = folder + "/unpacked";
-  TRY(make_folder(packages));
+  TRY(process::make_folder(packages));
   TRY(remove_folder(unpacked_folder));
-  TRY(make_folder(unpacked_folder));
+  TRY(process::make_folder(unpacked_folder));
   TRY_ASSIGN(const std::string kernel, kernel_package());
   for (const std::string& package : {kernel, std::string("busybox-static")}) {
     progress(package);
@@ -151,7 +152,7 @@ Status build(const std::string& folder, const std::function<void(const std::stri
                                    packages + " and try again."};
   }
   TRY_ASSIGN(const std::string initrd, make_initrd(unpacked));
-  TRY(write_file(folder + "/initrd", initrd));
+  TRY(process::replace_file(folder + "/initrd", initrd, 0644));
   std::error_code error;
   fs::copy_file(unpacked.kernel, folder + "/vmlinuz", fs::copy_options::overwrite_existing, error);
   if (error) return from_errno("Cannot copy the kernel", error.value());
@@ -191,15 +192,15 @@ std::string cpio_archive(const std::vector<ArchiveFile>& files) {
 
 Result<GuestImage> guest_image(const std::string& folder,
                                const std::function<void(const std::string&)>& progress) {
-  TRY(make_folder(folder));
+  TRY(process::make_folder(folder));
   const Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock || ::flock(lock.get(), LOCK_EX) != 0) return from_errno("Cannot lock " + folder, errno);
   // Written last: an image of another init, or a half-made one, is made anew.
   const std::string stamp = fmt::format("{} {:016x}\n", kRecipe, std::hash<std::string_view>{}(guest_init()));
-  const auto present = read_file(folder + "/stamp");
+  const auto present = process::read_small_file(folder + "/stamp");
   if (!present || *present != stamp) {
     TRY(build(folder, progress));
-    TRY(write_file(folder + "/stamp", stamp));
+    TRY(process::replace_file(folder + "/stamp", stamp, 0644));
   }
   return GuestImage{.kernel = folder + "/vmlinuz", .initrd = folder + "/initrd", .cmdline = kCmdline};
 }

@@ -80,7 +80,7 @@ class Guest : public testing::Test {
   bool says(const std::string& text) {
     const auto end = std::chrono::steady_clock::now() + kGiveUp;
     while (std::chrono::steady_clock::now() < end) {
-      const auto so_far = read_file(console());
+      const auto so_far = process::read_small_file(console(), 64 << 20);
       if (so_far && so_far->find(text) != std::string::npos) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
@@ -153,7 +153,7 @@ TEST_F(Guest, two_guests_on_one_disk_show) {
   EXPECT_TRUE(says("STALE WRITE"));
   ::kill(older, SIGKILL);
   ::waitpid(older, nullptr, 0);
-  const auto said = read_file(older_console);
+  const auto said = process::read_small_file(older_console);
   ASSERT_TRUE(said.ok());
   EXPECT_NE(said->find("DOUBLE RUN"), std::string::npos);
   press_power();

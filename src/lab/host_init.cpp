@@ -49,7 +49,7 @@ struct Running {
   const int log_fd = ::open(one.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   ::dup2(log_fd, 1);
   ::dup2(log_fd, 2);
-  if (auto joined = write_file(one.cgroup + "/cgroup.procs", "0"); !joined) {
+  if (auto joined = process::write_control_file(one.cgroup + "/cgroup.procs", "0"); !joined) {
     log(Level::error, "service not started", {{"why", joined.error().what}});
     ::_exit(126);
   }
@@ -111,7 +111,7 @@ Clock::duration start_due(std::vector<Running>& all) {
 }  // namespace
 
 Status run_host_init(const Layout& layout, const std::string& host) {
-  TRY_ASSIGN(std::string text, read_file(layout.host_dir(host) + "/etc/services.json"));
+  TRY_ASSIGN(std::string text, process::read_small_file(layout.host_dir(host) + "/etc/services.json"));
   TRY_ASSIGN(std::vector<Service> services, services_from_json(text));
   std::vector<Running> all;
   for (auto& service : services) {

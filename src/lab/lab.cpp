@@ -61,7 +61,7 @@ Status require_programs(const LabConfig& config, const std::string& program_dir)
 
 // Held while a lab is made or removed.
 Result<Fd> lock(const std::string& base) {
-  TRY(make_folder(base));
+  TRY(process::make_folder(base));
   Fd folder(::open(base.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder || ::flock(folder.get(), LOCK_EX) != 0) return from_errno("Cannot lock " + base, errno);
   return folder;
@@ -71,12 +71,13 @@ Status make_host_folders(const Layout& layout, const LabConfig& config, int inde
                          const std::string& program_dir) {
   const std::string host = host_name(index);
   const std::string dir = layout.host_dir(host);
-  for (const char* part : {"/etc", "/var/log", "/datastores/local"}) TRY(make_folder(dir + part));
-  TRY(make_folder(layout.host_run_dir(host)));
+  for (const char* part : {"/etc", "/var/log", "/datastores/local"}) TRY(process::make_folder(dir + part));
+  TRY(process::make_folder(layout.host_run_dir(host)));
   std::error_code error;
   std::filesystem::create_symlink(layout.host_run_dir(host), dir + "/run", error);
   if (error) return from_errno("Cannot link " + dir + "/run", error.value());
-  return write_file(dir + "/etc/services.json", to_json(services_of(layout, config, index, program_dir)));
+  return process::replace_file(dir + "/etc/services.json",
+                               to_json(services_of(layout, config, index, program_dir)), 0644);
 }
 
 Status start_relay(const Layout& layout, LabConfig& config) {
@@ -101,7 +102,7 @@ Status power_on(const Layout& layout, const LabConfig& config, const std::string
     TRY(cgroup::make(layout.cgroup(host) + part));
   const std::string run_dir = layout.host_run_dir(host);
   TRY(remove_folder(run_dir));
-  TRY(make_folder(run_dir));
+  TRY(process::make_folder(run_dir));
   const Place place{.network = Layout::net_file(layout.net_name(host)),
                     .mounts = layout.mount_namespace(host),
                     .cgroup = init};
@@ -121,8 +122,8 @@ Status build(const Layout& layout, const LabOptions& options, LabConfig& config,
                                       ? std::filesystem::path(own_path()).parent_path().string()
                                       : options.program_dir;
   progress("folders");
-  TRY(write_file(layout.config_file(), to_json(config)));
-  for (const auto& datastore : config.datastores) TRY(make_folder(layout.datastore_source(datastore)));
+  TRY(process::replace_file(layout.config_file(), to_json(config), 0644));
+  for (const auto& datastore : config.datastores) TRY(process::make_folder(layout.datastore_source(datastore)));
   TRY(storage::build_run_dir(layout, config));
   for (int index = 1; index <= config.hosts; ++index)
     TRY(make_host_folders(layout, config, index, program_dir));
@@ -132,7 +133,7 @@ Status build(const Layout& layout, const LabOptions& options, LabConfig& config,
   TRY(go_on());
   progress("API relay");
   TRY(start_relay(layout, config));
-  TRY(write_file(layout.config_file(), to_json(config)));
+  TRY(process::replace_file(layout.config_file(), to_json(config), 0644));
   if (options.prepare) TRY(options.prepare(layout, config));
   for (int index = 1; index <= config.hosts; ++index) {
     TRY(go_on());
@@ -188,7 +189,7 @@ Status fault_storage(const LabState& lab, const std::string& host, const Fault& 
 
 std::vector<ServiceState> services_now(const Layout& layout, const std::string& host) {
   std::vector<ServiceState> found;
-  const auto text = read_file(layout.host_dir(host) + "/etc/services.json");
+  const auto text = process::read_small_file(layout.host_dir(host) + "/etc/services.json");
   const auto services = text ? services_from_json(*text) : Result<std::vector<Service>>(text.error());
   if (!services) return found;
   for (const auto& service : *services) {
@@ -232,7 +233,7 @@ HostState host_now(const LabState& lab, int index, const std::map<std::string, n
 Result<LabState> list(const std::string& base, const std::string& name) {
   TRY(require_root());
   TRY_ASSIGN(Layout layout, layout_of(base, name));
-  auto text = read_file(layout.config_file());
+  auto text = process::read_small_file(layout.config_file());
   if (!text)
     return Error{Code::not_found,
                  fmt::format("There is no lab \"{}\". Make one with `holdfast lab up`.", name)};
@@ -267,7 +268,7 @@ Result<LabState> up(const LabOptions& options, const Progress& progress) {
                                            ? std::filesystem::path(own_path()).parent_path().string()
                                            : options.program_dir));
   TRY_ASSIGN(const Layout layout, layout_of(options.base, name));
-  TRY(make_folder(layout.dir()));
+  TRY(process::make_folder(layout.dir()));
   LabConfig config = options.config;
   if (auto built = build(layout, options, config, progress); !built) {
     if (auto undone = take_down(layout); !undone) {

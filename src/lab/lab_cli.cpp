@@ -226,7 +226,7 @@ void add_hidden(CLI::App& lab, const std::shared_ptr<Words>& words, int& exit_st
   init->group("");
   auto* seed_command = add(lab, words, exit_status, "seed", "", [](const Words& w) -> Status {
     TRY_ASSIGN(const Layout layout, layout_of(w.base, w.name));
-    TRY_ASSIGN(const std::string text, read_file(layout.config_file()));
+    TRY_ASSIGN(const std::string text, process::read_small_file(layout.config_file()));
     TRY_ASSIGN(const LabConfig config, config_from_json(text));
     return seed_cluster(layout, config, w.host);
   });

@@ -91,7 +91,7 @@ class Lab : public testing::Test {
       if (name.find("-" + name_ + "-") != std::string::npos) found += name + "\n";
     }
     if (exists("/run/holdfast-lab/" + name_)) found += "run folder\n";
-    std::istringstream mounts(*read_file("/proc/self/mountinfo"));
+    std::istringstream mounts(*process::read_small_file("/proc/self/mountinfo", kMountinfoMax));
     for (std::string line; std::getline(mounts, line);) {
       if (line.find("holdfast-lab/" + name_) != std::string::npos || line.find(base_) != std::string::npos)
         found += line;
@@ -99,7 +99,7 @@ class Lab : public testing::Test {
       if (exists(cgroup2_mount(line) + "/holdfast-lab/" + name_)) found += "cgroup\n";
     }
     for (const auto& pid : names_in("/proc")) {
-      const auto words = read_file("/proc/" + pid + "/cmdline");
+      const auto words = process::read_small_file("/proc/" + pid + "/cmdline");
       const bool mine = pid == std::to_string(::getpid());
       if (words && !mine && words->find(base_) != std::string::npos) found += "process " + *words + "\n";
     }

@@ -93,7 +93,7 @@ std::string cgroup2_mount(const std::string& mountinfo) {
 }
 
 Result<Layout> layout_of(const std::string& base, const std::string& name) {
-  TRY_ASSIGN(std::string mountinfo, read_file("/proc/self/mountinfo"));
+  TRY_ASSIGN(std::string mountinfo, process::read_small_file("/proc/self/mountinfo", kMountinfoMax));
   std::string mount = cgroup2_mount(mountinfo);
   if (mount.empty()) {
     return Error{Code::unsupported,

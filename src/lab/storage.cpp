@@ -55,7 +55,7 @@ Status make_namespace(const Layout& layout, const std::string& host) {
 
 // Reads of mountinfo of a process are the only view into its namespace that cannot hang on a dead mount.
 bool is_mounted(int pid, const std::string& target) {
-  const auto text = read_file(fmt::format("/proc/{}/mountinfo", pid));
+  const auto text = process::read_small_file(fmt::format("/proc/{}/mountinfo", pid), kMountinfoMax);
   return text.ok() && text->find(" " + target + " ") != std::string::npos;
 }
 
@@ -76,20 +76,20 @@ std::vector<std::string> uncached_options() {
 }  // namespace
 
 Status build_run_dir(const Layout& layout, const LabConfig& config) {
-  TRY(make_folder(layout.run_dir()));
+  TRY(process::make_folder(layout.run_dir()));
   TRY(mount_at("holdfast-lab", layout.run_dir(), "tmpfs", MS_NOSUID | MS_NODEV, "mode=755"));
   // A namespace's file can only be bound where the mount does not propagate.
   TRY(mount_at("none", layout.run_dir(), nullptr, MS_PRIVATE));
-  TRY(make_folder(layout.run_dir() + "/ns"));
-  TRY(make_folder(layout.run_dir() + "/scratch"));
-  TRY(make_folder(layout.mount_path(std::string(kLocalDatastore))));
-  for (const auto& datastore : config.datastores) TRY(make_folder(layout.mount_path(datastore)));
+  TRY(process::make_folder(layout.run_dir() + "/ns"));
+  TRY(process::make_folder(layout.run_dir() + "/scratch"));
+  TRY(process::make_folder(layout.mount_path(std::string(kLocalDatastore))));
+  for (const auto& datastore : config.datastores) TRY(process::make_folder(layout.mount_path(datastore)));
   return {};
 }
 
 Status build_host(const Layout& layout, const std::string& host) {
   const std::string holder = layout.mount_namespace(host);
-  TRY(write_file(holder, ""));
+  TRY(process::replace_file(holder, "", 0644));
   std::array<int, 2> made{};
   std::array<int, 2> held{};
   if (::pipe2(made.data(), O_CLOEXEC) != 0 || ::pipe2(held.data(), O_CLOEXEC) != 0) {

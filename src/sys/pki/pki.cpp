@@ -7,8 +7,8 @@
 #include <array>
 #include <memory>
 
-#include "sys/pki/files.hpp"
 #include "sys/pki/openssl.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::pki {
 namespace {
@@ -212,16 +212,17 @@ Result<std::string> fingerprint(const std::string& certificate_pem) {
 }
 
 Status save(const Credentials& credentials, const std::string& folder) {
-  TRY(write_file(folder + "/ca.pem", credentials.ca_pem, 0644));
-  TRY(write_file(folder + "/cert.pem", credentials.own.certificate_pem, 0644));
-  return write_file(folder + "/key.pem", credentials.own.key_pem, 0600);
+  TRY(process::make_folder(folder));
+  TRY(process::replace_file(folder + "/ca.pem", credentials.ca_pem, 0644));
+  TRY(process::replace_file(folder + "/cert.pem", credentials.own.certificate_pem, 0644));
+  return process::replace_file(folder + "/key.pem", credentials.own.key_pem, 0600);
 }
 
 Result<Credentials> load(const std::string& folder) {
   Credentials credentials;
-  TRY_ASSIGN(credentials.ca_pem, read_file(folder + "/ca.pem"));
-  TRY_ASSIGN(credentials.own.certificate_pem, read_file(folder + "/cert.pem"));
-  TRY_ASSIGN(credentials.own.key_pem, read_file(folder + "/key.pem"));
+  TRY_ASSIGN(credentials.ca_pem, process::read_small_file(folder + "/ca.pem"));
+  TRY_ASSIGN(credentials.own.certificate_pem, process::read_small_file(folder + "/cert.pem"));
+  TRY_ASSIGN(credentials.own.key_pem, process::read_small_file(folder + "/key.pem"));
   return credentials;
 }
 

@@ -9,7 +9,7 @@
 #include <filesystem>
 
 #include "base/testing/temp_folder.hpp"
-#include "sys/pki/files.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::pki {
 namespace {
@@ -80,15 +80,6 @@ TEST_F(Pki, saved_credentials_load_again_and_the_key_is_private) {
   ::stat((folder_ / "pki/cert.pem").c_str(), &info);
   EXPECT_EQ(info.st_mode & 0777U, 0644U);
   EXPECT_EQ(load(folder_ / "none").code(), Code::not_found);
-}
-
-TEST_F(Pki, a_written_file_leaves_no_temporary_behind) {
-  ASSERT_TRUE(write_file(folder_ / "x", "one", 0644).ok());
-  ASSERT_TRUE(write_file(folder_ / "x", "two", 0644).ok());
-  EXPECT_EQ(*read_file(folder_ / "x"), "two");
-  int count = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder_.path())) ++count;
-  EXPECT_EQ(count, 1);
 }
 
 TEST_F(Pki, the_ca_secret_survives_a_round_trip) {

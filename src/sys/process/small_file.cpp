@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 
 #include "sys/process/unique_fd.hpp"
@@ -28,7 +29,7 @@ Status write_all(int fd, std::string_view text, const std::string& path) {
 
 Result<std::string> read_small_file(const std::string& path, std::size_t bytes_max) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return from_errno("Cannot open " + path, errno);
+  if (!fd) return from_errno("Cannot read " + path, errno);
   std::string content;
   std::array<char, 4096> part;
   for (;;) {
@@ -61,15 +62,30 @@ Status write_control_file(const std::string& path, std::string_view text) {
 }
 
 Status replace_file(const std::string& path, std::string_view content, mode_t mode) {
-  const std::string next = path + ".new";
-  const UniqueFd fd(::open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
-  if (!fd) return from_errno("Cannot create " + next, errno);
-  TRY(write_all(fd.get(), content, next));
-  if (::fsync(fd.get()) < 0) return from_errno("Cannot write " + next, errno);
-  if (::rename(next.c_str(), path.c_str()) < 0) return from_errno("Cannot replace " + path, errno);
+  std::string next = path + ".XXXXXX";
+  const UniqueFd fd(::mkostemp(next.data(), O_CLOEXEC));  // 0600 from the first byte
+  if (!fd) return from_errno("Cannot write " + path, errno);
+  Status written = write_all(fd.get(), content, path);
+  if (written.ok() && (::fchmod(fd.get(), mode) < 0 || ::fsync(fd.get()) < 0)) {
+    written = from_errno("Cannot write " + path, errno);
+  }
+  if (written.ok() && ::rename(next.c_str(), path.c_str()) < 0) {
+    written = from_errno("Cannot replace " + path, errno);
+  }
+  if (!written.ok()) {
+    ::unlink(next.c_str());
+    return written;
+  }
   const std::string folder = path.substr(0, path.rfind('/') + 1);
   const UniqueFd parent(::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent || ::fsync(parent.get()) < 0) return from_errno("Cannot write " + folder, errno);
+  if (!parent || ::fsync(parent.get()) < 0) return from_errno("Cannot sync the folder of " + path, errno);
+  return {};
+}
+
+Status make_folder(const std::string& path) {
+  std::error_code problem;
+  std::filesystem::create_directories(path, problem);
+  if (problem) return from_errno("Cannot make the folder " + path, problem.value());
   return {};
 }
 
