@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/testing_host.hpp"
+#include "base/testing/temp_folder.hpp"
 #include "cli/context.hpp"
 #include "cli/init.hpp"
 #include "cli/terminal.hpp"
@@ -29,8 +30,6 @@ struct Outcome {
 class Cli : public ::testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/hf-cli-XXXXXX";
-    folder_ = ::mkdtemp(name);
     ASSERT_TRUE(host_.start().ok());
     cluster_.store.put(record::key::kCaSecret, pki::encode_ca(ca_));
     const Context context{{host_.address()}, host_.credentials(pki::Role::admin, "tester")};
@@ -39,7 +38,6 @@ class Cli : public ::testing::Test {
   void TearDown() override {
     stopping_ = true;
     if (worker_.joinable()) worker_.join();
-    std::filesystem::remove_all(folder_);
   }
   Outcome holdfast(const std::string& arguments, const std::string& before = "") {
     const std::string command = before + " NO_COLOR=1 HOLDFAST_CONTEXT=" + folder_ +
@@ -66,7 +64,8 @@ class Cli : public ::testing::Test {
   TestingCluster cluster_;
   pki::KeyPair ca_ = *pki::make_ca("test");
   TestingHost host_{cluster_, ca_, "host1"};
-  std::string folder_;
+  test::TempFolder temp_;
+  const std::string folder_ = temp_.path();
   std::atomic<bool> stopping_{false};
   std::thread worker_;
 };

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <thread>
 
+#include "base/testing/temp_folder.hpp"
 #include "lab/command.hpp"
 #include "lab/files.hpp"
 #include "lab/guest_image.hpp"
@@ -31,8 +32,6 @@ class Guest : public testing::Test {
     auto image = guest_image("/var/lib/holdfast/lab/guest", [](const std::string&) {});
     if (!image) GTEST_SKIP() << image.error().what;
     image_ = *image;
-    folder_ = "/tmp/hf-guest-test-XXXXXX";
-    ASSERT_NE(::mkdtemp(folder_.data()), nullptr);
     disk_ = folder_ + "/disk.raw";
     ASSERT_TRUE(run({"truncate", "-s", "8M", disk_}).ok());
   }
@@ -41,7 +40,6 @@ class Guest : public testing::Test {
       ::kill(pid_, SIGKILL);
       ::waitpid(pid_, nullptr, 0);
     }
-    EXPECT_TRUE(folder_.empty() || remove_folder(folder_).ok());
   }
 
   void boot() {
@@ -115,7 +113,9 @@ class Guest : public testing::Test {
   }
 
   GuestImage image_;
-  std::string folder_, disk_;
+  test::TempFolder temp_;
+  const std::string folder_ = temp_.path();
+  std::string disk_;
   pid_t pid_ = 0;
 };
 

@@ -12,6 +12,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/testing/temp_folder.hpp"
 #include "lab/cgroup.hpp"
 #include "lab/command.hpp"
 #include "lab/files.hpp"
@@ -37,9 +38,7 @@ class Lab : public testing::Test {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root";
     if (!has_program("bindfs") || !has_program("busybox")) GTEST_SKIP() << "needs bindfs and busybox";
     if (!run({"unshare", "-n", "true"})) GTEST_SKIP() << "needs network namespaces";
-    std::string folder = "/tmp/hf-lab-test-XXXXXX";
-    ASSERT_NE(::mkdtemp(folder.data()), nullptr);
-    base_ = folder + "/labs";
+    base_ = folder_ / "labs";
     name_ = "t" + std::to_string(::getpid());
     before_ = traces();
     const auto up = lab({"up", "--stand-in"});
@@ -51,7 +50,6 @@ class Lab : public testing::Test {
     EXPECT_TRUE(down.ok()) << down.error().what;
     EXPECT_EQ(traces(), before_);
     EXPECT_FALSE(exists(base_));
-    EXPECT_TRUE(remove_folder(std::filesystem::path(base_).parent_path().string()).ok());
   }
 
   Result<std::string> lab(std::vector<std::string> words) {
@@ -107,6 +105,7 @@ class Lab : public testing::Test {
            run({"ip", "route"}).value();
   }
 
+  test::TempFolder folder_;
   std::string base_, name_, before_;
 };
 

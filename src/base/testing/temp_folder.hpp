@@ -1,6 +1,6 @@
 #pragma once
-// TempFolder: a folder of its own for a test, below the system's temporary folder; removed with its owner. For
-// tests only.
+// TempFolder: a folder of its own for a test, below the system's temporary folder or the one named; removed with its
+// owner. For tests only.
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -12,8 +12,8 @@ namespace hf::test {
 
 class TempFolder {
  public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "holdfast-test-XXXXXX").string();
+  explicit TempFolder(const std::filesystem::path& below = std::filesystem::temp_directory_path()) {
+    std::string name = (below / "holdfast-test-XXXXXX").string();
     ENSURE(::mkdtemp(name.data()) != nullptr, "a temporary folder is needed");
     path_ = name;
   }

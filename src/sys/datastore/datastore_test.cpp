@@ -10,6 +10,7 @@
 #include <fstream>
 #include <mutex>
 
+#include "base/testing/temp_folder.hpp"
 #include "core/ha/slot.hpp"
 #include "sys/datastore/call_worker.hpp"
 
@@ -21,16 +22,9 @@ const HostId kHost("host1");
 
 class Datastore : public testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override {
-    std::string name = std::string(GetParam()) + "/holdfast-ds-XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) GTEST_SKIP() << GetParam() << " is not writable";
-    mount_ = name;
-  }
-  void TearDown() override {
-    if (!mount_.empty()) std::filesystem::remove_all(mount_);
-  }
   void mark() { ASSERT_TRUE(make_marker(mount_, {kId, "nfs1", 5}).ok()); }
-  std::string mount_;
+  const test::TempFolder temp_{GetParam()};
+  const std::string mount_ = temp_.path();
 };
 INSTANTIATE_TEST_SUITE_P(DiskAndTmpfs, Datastore, testing::Values("/var/tmp", "/dev/shm"));
 

@@ -20,6 +20,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/testing/temp_folder.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/qemu_hypervisor.hpp"
@@ -100,10 +101,7 @@ class QemuHypervisorTest : public testing::Test {
     if (!mount) GTEST_SKIP() << mount.error().what;
     if (::access("/usr/bin/qemu-system-x86_64", X_OK) != 0) GTEST_SKIP() << "needs qemu-system-x86";
     ASSERT_TRUE(own_network());
-    char path[] = "/tmp/hf-qemu-XXXXXX";
-    ASSERT_NE(::mkdtemp(path), nullptr);
-    folder_ = path;
-    ::chmod(path, 0755);
+    ::chmod(folder_.c_str(), 0755);
     options_.run_dir = folder_ + "/run";
     options_.log_dir = folder_ + "/log";
     options_.cgroup_root = *mount + "/hf-test-" + std::to_string(::getpid());
@@ -117,13 +115,12 @@ class QemuHypervisorTest : public testing::Test {
 
   void TearDown() override {
     hypervisor_.reset();
-    if (folder_.empty()) return;
+    if (IsSkipped()) return;
     for (const char* vm : {"vm-1", "vm-2"})
       (void)options_.cgroup_of(VmId(vm)).kill_all(5s);  // a failure shows below: the folder is still there
     for (const char* vm : {"/vms/vm-1", "/vms/vm-2", "/vms", ""})
       ::rmdir((options_.cgroup_root + vm).c_str());
     EXPECT_FALSE(std::filesystem::exists(options_.cgroup_root));
-    std::filesystem::remove_all(folder_);
   }
 
   // The process's own network, with one bridge. It ends with the process.
@@ -196,7 +193,8 @@ class QemuHypervisorTest : public testing::Test {
   }
 
   const VmId vm_ = VmId("vm-1");
-  std::string folder_;
+  const test::TempFolder temp_;
+  const std::string folder_ = temp_.path();
   QemuOptions options_;
   Exits exits_;
   std::unique_ptr<QemuHypervisor> hypervisor_;
