@@ -197,21 +197,6 @@ TEST(HostFacts, qemu_version_is_read_or_refused) {
   EXPECT_EQ(qemu_version("/no/such/qemu").code(), Code::not_found);
 }
 
-TEST_F(ProcessTest, a_replaced_file_has_the_mode_asked_for_and_one_that_cannot_be_replaced_leaves_nothing) {
-  ASSERT_TRUE(make_folder(folder_ / "a/b").ok());
-  ASSERT_TRUE(make_folder(folder_ / "a/b").ok());
-  for (const mode_t mode : {0600U, 0644U}) {
-    ASSERT_TRUE(replace_file(folder_ / "a/b/file", "one", mode).ok());
-    struct stat found{};
-    ASSERT_EQ(::stat((folder_ / "a/b/file").c_str(), &found), 0);
-    EXPECT_EQ(found.st_mode & 0777U, mode);
-  }
-  EXPECT_FALSE(replace_file(folder_ / "a/b", "x", 0600).ok()) << "it is a folder";
-  EXPECT_EQ(*list_folder(folder_.path()), std::vector<std::string>{"a"});
-  EXPECT_EQ(replace_file(folder_ / "none/file", "x", 0600).code(), Code::not_found);
-  EXPECT_EQ(read_small_file(folder_ / "none").code(), Code::not_found);
-}
-
 TEST(HostFacts, memory_tracker_says_why_not_better) {
   EXPECT_NE(memory_tracker(false).find("shim"), std::string::npos);
   EXPECT_FALSE(memory_tracker(true).empty());
