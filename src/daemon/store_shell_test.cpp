@@ -123,6 +123,9 @@ TEST_F(StoreShellTest, what_was_known_of_another_record_that_cannot_be_read_stay
   EXPECT_TRUE(next<ha::event::StoreReset>().all.empty());
   record::VmRecord vm;
   vm.id = VmId("vm-1");
+  vm.spec.name = "web";
+  vm.spec.datastore = "shared1";
+  vm.spec.memory_mib = 128;
   ASSERT_TRUE(store_.commit(Txn{{}, {{key::kVms + "vm-1", record::encode(vm)}}}).ok());
   EXPECT_EQ(next<ha::event::StoreChanged>().changes.size(), 1u);
   ASSERT_TRUE(store_.commit(Txn{{}, {{key::kVms + "vm-1", R"({"format":1,"desired":"paused"})"}}}).ok());
