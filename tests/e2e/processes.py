@@ -40,7 +40,7 @@ def daemon(lab):
         port = next(h["api_port"] for h in lab.hosts_now() if h["name"] == host)
         answer = lab.cli("--host", f"127.0.0.1:{port}", "vm", "ls", check=False)
         here = lab.qemus_of(host)
-        adopted = lab.log_of(host, "holdfastd").rpartition("msg=timing")[2].count("A running VM was taken up again")
+        adopted = lab.log_of(host, "holdfastd").rpartition("msg=timing")[2].count("a running VM is taken up again")
         return answer.returncode == 0 and adopted == len(here)
 
     kill_each(lab, "holdfastd", back)
