@@ -47,7 +47,8 @@ function(hf_test name)
   endif()
   add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE hf_flags ${arg_LINK} GTest::gtest GTest::gtest_main)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${arg_LABEL})
+  # The limit is for hangs: CMake's own, 5 s, is short for a sanitized program on a busy machine.
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 PROPERTIES LABELS ${arg_LABEL})
 endfunction()
 
 # hf_fuzz(NAME source libraries...): a libFuzzer program, only with HF_FUZZ.

@@ -2,12 +2,18 @@
 
 #include <algorithm>
 
+#include "base/json_nesting.hpp"
 #include "core/vm/spec_toml.hpp"
 
 namespace hf::api {
 using nlohmann::json;
 
 Body::Body(const std::string& text) {
+  if (nests_too_deep(text)) {
+    complain("The request body has more than " + std::to_string(kJsonLevelsMax) + " levels.");
+    json_ = json::object();
+    return;
+  }
   json_ = text.empty() ? json::object() : json::parse(text, nullptr, false);
   if (json_.is_object()) return;
   complain(json_.is_discarded() ? "The request body is not valid JSON."

@@ -172,5 +172,13 @@ TEST_F(OpenApi, hostile_requests_are_refused_politely) {
   EXPECT_EQ(ask("PATCH", "/v1/vms", "", pki::Role::admin).status, 400);
 }
 
+TEST_F(OpenApi, a_body_that_would_overflow_the_stack_is_refused) {
+  const std::size_t levels = kBodyBytesMax / 4;
+  const std::string deep = std::string(levels, '[') + std::string(levels, ']');
+  const Response response = ask("POST", "/v1/vms", "{\"spec\":{\"name\":" + deep + "}}", pki::Role::admin);
+  EXPECT_EQ(response.status, 400);
+  EXPECT_NE(response.body.find("has more than 256 levels"), std::string::npos) << response.body;
+}
+
 }  // namespace
 }  // namespace hf::api

@@ -105,6 +105,15 @@ TEST(QmpFraming, what_is_no_message_is_corrupt) {
   EXPECT_EQ(framing.feed(" ").code(), Code::corrupt);
 }
 
+TEST(QmpFraming, a_message_that_would_overflow_the_stack_is_corrupt) {
+  const std::size_t levels = QmpFraming::kLineMax / 4;
+  const std::string deep = std::string(levels, '[') + std::string(levels, ']');
+  for (const char* member : {"QMP", "return", "data"}) {
+    const std::string line = "{\"event\":\"STOP\",\"" + std::string(member) + "\":" + deep + "}\n";
+    EXPECT_EQ(QmpFraming().feed(line).code(), Code::corrupt) << member;
+  }
+}
+
 TEST(QmpFraming, command_is_one_line_and_its_arguments_an_object) {
   EXPECT_EQ(*format_qmp_command("cont", "", 3), "{\"execute\":\"cont\",\"id\":3}\n");
   EXPECT_EQ(*format_qmp_command("x", "{\"a\":\n\"b\"}", 4),

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_nesting.hpp"
+
 namespace hf::qemu {
 namespace {
 using nlohmann::json;
@@ -22,6 +24,7 @@ std::string string_of(const json& object, const char* member) {
 }  // namespace
 
 Result<QmpMessage> parse_qmp_message(std::string_view line) {
+  if (nests_too_deep(line)) return Error{Code::corrupt, "QEMU's monitor sent a line that nests too deep."};
   const json message = json::parse(line, nullptr, false);
   if (!message.is_object())
     return Error{Code::corrupt, "QEMU's monitor sent a line that is not a JSON object."};
