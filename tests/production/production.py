@@ -254,7 +254,8 @@ class Production:
             step()
 
 
-def main():
+def main(story):
+    """Runs the class `story` on three machines; the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--programs", type=pathlib.Path, required=True)
     parser.add_argument("--keep", action="store_true", help="keep the folder")
@@ -269,7 +270,7 @@ def main():
     world = machines.World(folder, options.programs.resolve(), 3)
     failed = True
     try:
-        Production(world, guest).run()
+        story(world, guest).run()
         failed = False
     except Failed:
         traceback.print_exc()
@@ -284,4 +285,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Production))
