@@ -19,7 +19,7 @@ install(FILES packaging/holdfastd.service packaging/holdfast-guard.service DESTI
 install(FILES packaging/holdfast.sysusers DESTINATION lib/sysusers.d RENAME holdfast.conf)
 install(FILES packaging/holdfast.tmpfiles DESTINATION lib/tmpfiles.d RENAME holdfast.conf)
 install(FILES README.md ARCHITECTURE.md HACKING.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
-install(DIRECTORY doc/ DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md" PATTERN "*.yaml")
+install(DIRECTORY doc/ DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.md" PATTERN "*.json")
 
 # The command line writes its own completions.
 if(TARGET holdfast)

@@ -100,6 +100,7 @@ const std::vector<Route>& routes() {
       {"GET", "/v1/cluster", "show_cluster"},
       {"GET", "/v1/hosts", "list_hosts"},
       {"GET", "/v1/hosts/{host}", "show_host"},
+      {"DELETE", "/v1/hosts/{host}", "remove_host", Access::admins},
       {"GET", "/v1/hosts/{host}/local", "show_host_local"},
       {"GET", "/v1/datastores", "list_datastores"},
       {"POST", "/v1/datastores", "add_datastore"},
@@ -152,6 +153,7 @@ struct Handler::Inner {
   Result<Response> forward(const HostId& host, const Call& call);
   Result<Response> spec(const Call& call);
   Result<Response> ha();
+  Result<Response> remove_host(const Call& call);
   Result<Response> make_invite(const Call& call);
   Result<Response> add_member(const Call& call);
 
@@ -192,6 +194,7 @@ Result<Response> Handler::Inner::run(const std::string_view id, const Call& call
   if (id == "edit_vm") return edit(call);
   if (id == "add_datastore") return add_datastore(call);
   if (id == "add_network") return add_network(call);
+  if (id == "remove_host") return remove_host(call);
   if (id == "make_invite") return make_invite(call);
   if (id == "add_member") return add_member(call);
   return command(id, call);
@@ -358,6 +361,24 @@ Result<Response> Handler::Inner::ha() {
   return json_response(j.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
+// The inventory first: from then on the host is refused. Asked again, the rest is done again.
+Result<Response> Handler::Inner::remove_host(const Call& call) {
+  const std::string& host = call.names.at("host");
+  TRY(operations.remove_host(host));
+  if (const Status member = services.remove_store_member(host); !member.ok()) {
+    return because("Host " + host + " was removed, but not yet its member of the store: run the command again",
+                   member.error());
+  }
+  record::EventRecord event;
+  event.severity = "info";
+  event.kind = "host.removed";
+  event.host = services.here();
+  event.subject = host;
+  event.text = "Host " + host + " was removed from the cluster by " + call.by.who + ".";
+  emit(store, event, world.now());
+  return json_response(json{{"host", host}}.dump());
+}
+
 Result<Response> Handler::Inner::make_invite(const Call& call) {
   Body body(call.request.body);
   pki::IssueRequest request;
@@ -381,6 +402,7 @@ Result<Response> Handler::Inner::make_invite(const Call& call) {
   invite.host = request.name;
   invite.credentials.ca_pem = ca.certificate_pem;
   TRY_ASSIGN(invite.credentials.own, pki::issue(ca, request));
+  TRY(operations.readmit_host(invite.host, invite.credentials.own.certificate_pem));
   TRY_ASSIGN(const auto hosts, list_hosts(store));
   for (const auto& host : hosts) invite.endpoints.push_back(host.host.api_address);
   invite.store_kind = store_info.kind;
@@ -440,6 +462,11 @@ Response Handler::handle(const Request& request) {
   if ((route->access == Access::admins && host) || (route->access == Access::hosts && !host)) {
     return error_response(
         {Code::denied, host ? "Only an administrator may do this." : "Only a host may do this."});
+  }
+  if (host) {
+    const Status known = check_not_removed(inner_->store, request.caller.name, request.caller.certificate_pem);
+    // Without the store nothing is changed here; what this host alone knows is told all the same.
+    if (!known.ok() && known.code() == Code::denied) return error_response(known.error());
   }
   if (!request.idempotency_key.empty() && !check_name("task", request.idempotency_key).ok()) {
     return error_response({Code::invalid, "An Idempotency-Key has 1 to 63 of a-z, 0-9 and -."});

@@ -99,6 +99,8 @@ class HostServices {
   virtual Result<MarkedDatastore> mark_datastore(const std::string& name, const std::string& path, bool shared) = 0;
   // A host joins. `peer_url` empty: it brings no store member of its own. Asking again with the same changes nothing.
   virtual Result<StoreMember> add_store_member(const std::string& host, const std::string& peer_url) = 0;
+  // A host was removed; so is its member of the store, if it had one that is the cluster's own.
+  virtual Status remove_store_member(const std::string& host) = 0;
 };
 
 // Sends a request to another host, as this host.

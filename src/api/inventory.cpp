@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 
+#include "sys/pki/pki.hpp"
+
 namespace hf::api {
 namespace key = record::key;
 using record::OwnerRecord;
@@ -133,6 +135,17 @@ Result<HostView> show_host(Store& store, const std::string& name) {
     if (host.host.host.text == name) return std::move(host);
   }
   return Error{Code::not_found, "There is no host named " + name + ": `holdfast host ls` lists them."};
+}
+
+Status check_not_removed(Store& store, const std::string& host, const std::string& certificate_pem) {
+  const auto removed = store.get(kRemovedHosts + host);
+  if (!removed.ok() && removed.code() == Code::not_found) return {};
+  if (!removed.ok()) return removed.error();
+  TRY_ASSIGN(const std::string shown, pki::key_fingerprint(certificate_pem));
+  if (removed->value.find(shown) != std::string::npos) return {};
+  return Error{Code::denied, "Host " + host +
+                                 " was removed from the cluster. It can join again with a new invite, after "
+                                 "`rm -r /etc/holdfast /var/lib/holdfast` on it."};
 }
 
 namespace {

@@ -55,6 +55,11 @@ bool is_owned(const record::OwnerRecord& owner);
 
 Result<std::vector<HostView>> list_hosts(Store& store);
 Result<HostView> show_host(Store& store, const std::string& name);
+// removed/<host>: it was removed; whoever shows a certificate of that name is refused but for the keys that are listed
+// here, those of later invites ("keys" and their fingerprints).
+inline const std::string kRemovedHosts = "removed/";
+// Code::denied: the host was removed, and this is a certificate of before.
+Status check_not_removed(Store& store, const std::string& host, const std::string& certificate_pem);
 Result<std::vector<VmView>> list_vms(Store& store);
 // By name or by id.
 Result<VmView> show_vm(Store& store, const std::string& name);

@@ -73,6 +73,11 @@ class Operations {
   Result<record::DatastoreRecord> add_datastore(record::DatastoreRecord wanted);
   Result<record::NetworkRecord> add_network(const record::NetworkRecord& wanted);
 
+  // Code::conflict: it is connected, or VMs are its. Removing it again changes nothing and succeeds.
+  Status remove_host(const std::string& name);
+  // An invite was made with this certificate: if the host was removed, this one's key is accepted all the same.
+  Status readmit_host(const std::string& name, const std::string& certificate_pem);
+
   // For the hosts that carry tasks out. begin: Code::conflict if it is final already.
   Status begin_task(const TaskId& task);
   Status report_progress(const TaskId& task, int percent, const std::string& message);

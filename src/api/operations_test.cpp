@@ -332,5 +332,42 @@ TEST_F(OperationsTest, events_are_listed_in_order) {
   EXPECT_EQ(list_events(store_, newest->at(0).id, 10)->size(), 1U);
 }
 
+TEST_F(OperationsTest, a_host_that_is_connected_cannot_be_removed) {
+  const Status refused = operations_.remove_host("host2");
+  EXPECT_EQ(refused.code(), Code::conflict);
+  EXPECT_NE(refused.error().what.find("Host host2 is connected."), std::string::npos);
+  EXPECT_EQ(operations_.remove_host("host9").code(), Code::not_found);
+}
+
+TEST_F(OperationsTest, a_host_that_owns_a_vm_cannot_be_removed) {
+  cluster_.run_vm("web", "host2", 512);
+  store_.erase(key::kSessions + "host2");
+  const Status refused = operations_.remove_host("host2");
+  EXPECT_EQ(refused.code(), Code::conflict);
+  EXPECT_NE(refused.error().what.find("VM web is on host host2."), std::string::npos);
+  EXPECT_TRUE(show_host(store_, "host2").ok());
+}
+
+TEST_F(OperationsTest, a_host_that_comes_back_while_it_is_removed_stays) {
+  store_.erase(key::kSessions + "host2");
+  store_.put(key::kIncarnations + "host2", record::encode(record::SessionRecord{SessionId("s-1")}));
+  store_.before_commit = [this] {
+    store_.put(key::kSessions + "host2", record::encode(record::SessionRecord{SessionId("s-2")}));
+    store_.put(key::kIncarnations + "host2", record::encode(record::SessionRecord{SessionId("s-2")}));
+  };
+  EXPECT_EQ(operations_.remove_host("host2").code(), Code::conflict);
+  EXPECT_TRUE(show_host(store_, "host2").ok());
+}
+
+TEST_F(OperationsTest, removing_a_host_leaves_nothing_of_it_and_can_be_repeated) {
+  store_.erase(key::kSessions + "host2");
+  store_.put(key::kIncarnations + "host2", record::encode(record::SessionRecord{SessionId("s-1")}));
+  store_.faults = {TestingStore::Fault::reply_lost};
+  ASSERT_TRUE(operations_.remove_host("host2").ok());
+  EXPECT_EQ(show_host(store_, "host2").code(), Code::not_found);
+  EXPECT_EQ(store_.get(key::kIncarnations + "host2").code(), Code::not_found);
+  EXPECT_TRUE(operations_.remove_host("host2").ok());
+}
+
 }  // namespace
 }  // namespace hf::api

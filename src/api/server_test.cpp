@@ -142,6 +142,31 @@ TEST_F(ServerTest, an_invite_lets_a_host_join) {
   EXPECT_EQ(admin.call("POST", "/v1/invites", R"({"host":"host4"})").code(), Code::unsupported);
 }
 
+TEST_F(ServerTest, a_removed_host_is_refused_until_a_new_invite) {
+  auto admin = client();
+  auto old = client(pki::Role::host, "host2");
+  EXPECT_EQ(old.call("DELETE", "/v1/hosts/host2").code(), Code::denied) << "only administrators remove hosts";
+  cluster_.store.erase(record::key::kSessions + "host2");
+  EXPECT_TRUE(old.call("GET", "/v1/vms").ok());
+  ASSERT_TRUE(admin.call("DELETE", "/v1/hosts/host2").ok());
+  EXPECT_EQ(host_.services.removed_members, std::vector<std::string>{"host2"});
+  EXPECT_EQ(list_events(cluster_.store, "", 1)->at(0).kind, "host.removed");
+  EXPECT_EQ(old.call("GET", "/v1/vms").code(), Code::denied);
+  EXPECT_EQ(old.call("POST", "/v1/members", "{}").code(), Code::denied) << "it cannot invite itself";
+  for (int invites = 0; invites < 2; ++invites) {
+    const auto made = admin.call("POST", "/v1/invites", R"({"host":"host2"})");
+    ASSERT_TRUE(made.ok()) << made.error().what;
+    const auto invite = pki::decode_invite(json::parse(*made)["invite"], 1700000000000);
+    Client joining({{host_.address()}, invite->credentials, "", 10s});
+    const auto joined = joining.call("POST", "/v1/members", "{}");
+    ASSERT_TRUE(joined.ok()) << joined.error().what;
+    pki::Credentials lasting = invite->credentials;
+    lasting.own.certificate_pem = json::parse(*joined)["certificate"];
+    EXPECT_TRUE(Client({{host_.address()}, lasting, "", 10s}).call("GET", "/v1/vms").ok());
+  }
+  EXPECT_EQ(old.call("GET", "/v1/vms").code(), Code::denied) << "an invite is for a new key";
+}
+
 TEST_F(ServerTest, errors_keep_their_code_and_sentence) {
   auto admin = client();
   const auto answer = admin.call("GET", "/v1/vms/none");

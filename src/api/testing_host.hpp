@@ -43,11 +43,16 @@ class EchoServices : public HostServices {
   Result<StoreMember> add_store_member(const std::string& host, const std::string& url) override {
     return StoreMember{url.empty() ? "" : host + "=" + url};
   }
+  Status remove_store_member(const std::string& host) override {
+    removed_members.push_back(host);
+    return {};
+  }
   Result<MarkedDatastore> mark_datastore(const std::string& name, const std::string& path, bool) override {
     if (path == "/missing") return Error{Code::not_found, "/missing is not a folder."};
     return MarkedDatastore{DatastoreId("ds-of-" + name), ""};
   }
   std::string store_kind = "etcd";
+  std::vector<std::string> removed_members;
 
  private:
   std::string host_;

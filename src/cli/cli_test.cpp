@@ -228,6 +228,7 @@ TEST_F(Cli, every_help_has_examples) {
 
 class RecordedServices : public InitSystem {
  public:
+  Status check_installed() override { return installed; }
   Status start_member(const etcd::MemberConfig& member) override {
     started.push_back("holdfast-etcd");
     members.push_back(member);
@@ -246,6 +247,7 @@ class RecordedServices : public InitSystem {
     started.push_back("restart");
     return {};
   }
+  Status installed;
   std::vector<std::string> started;
   std::vector<etcd::MemberConfig> members;
 };
@@ -295,6 +297,24 @@ TEST_F(Cli, init_makes_a_host_and_its_admin) {
             pki::load(options.etc + "/pki")->ca_pem);
   EXPECT_EQ(api::show_cluster(store)->cluster.id, loaded->cluster_id);
   EXPECT_EQ(init_cluster(options, world).code(), Code::exists);
+}
+
+TEST_F(Cli, init_and_join_without_the_units_change_nothing) {
+  api::TestingStore store;
+  RecordedServices services;
+  services.installed = Error{Code::not_found, "The unit holdfastd.service is not installed."};
+  const InitWorld world{lend(store), nobody, services};
+  InitOptions options;
+  options.host = "host1";
+  options.address = "10.0.0.1";
+  options.etc = folder_ + "/etc";
+  options.store = "etcd";
+  EXPECT_EQ(init_cluster(options, world).code(), Code::not_found);
+  options.invite = holdfast("cluster invite host3 --address 10.0.0.3").out;
+  EXPECT_EQ(join_cluster(options, world).code(), Code::not_found);
+  EXPECT_FALSE(std::filesystem::exists(options.etc));
+  EXPECT_TRUE(services.started.empty());
+  EXPECT_TRUE(store.list("")->entries.empty());
 }
 
 TEST_F(Cli, init_makes_a_cluster_in_a_file) {

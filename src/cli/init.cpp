@@ -29,6 +29,7 @@ using nlohmann::json;
 constexpr const char* kQemuUser = "holdfast-qemu";  // packaging/holdfast.sysusers
 constexpr std::chrono::milliseconds kRetry{200};
 constexpr std::chrono::seconds kJoinPatience{30};
+constexpr std::chrono::seconds kStorePatience{10};
 
 std::string host_name() {
   char name[256] = {};
@@ -152,10 +153,11 @@ Status wait_until(std::chrono::seconds patience, const std::function<Result<bool
   }
 }
 
-// A store that has just been started takes a while.
-Result<std::unique_ptr<Store>> open_patiently(const config::StoreConfig& store, const InitWorld& world) {
+// A store that has just been started takes a while; one that others run should be there.
+Result<std::unique_ptr<Store>> open_patiently(const config::StoreConfig& store, std::chrono::seconds patience,
+                                              const InitWorld& world) {
   TRY_ASSIGN(auto opened, world.open_store(store));
-  const Status answers = wait_until(world.services.member_patience(), [&]() -> Result<bool> {
+  const Status answers = wait_until(patience, [&]() -> Result<bool> {
     auto seen = opened->get(key::kCluster);
     if (!seen.ok() && seen.code() != Code::not_found) return seen.error();
     return true;
@@ -285,7 +287,7 @@ Status switch_store(const InitOptions& options, const config::HostConfig& before
   // safety: open until the switch: a daemon that is started meanwhile cannot write what the copy would miss.
   TRY_ASSIGN(const auto old_store, world.open_store(before.store));
   TRY(start_first_member(options, after, world));
-  TRY_ASSIGN(const auto new_store, open_patiently(after.store, world));
+  TRY_ASSIGN(const auto new_store, open_patiently(after.store, world.services.member_patience(), world));
   // Nobody uses the new one yet: config.json still names the file.
   TRY(wipe(*new_store));
   TRY(copy_store(*old_store, *new_store));
@@ -295,6 +297,7 @@ Status switch_store(const InitOptions& options, const config::HostConfig& before
 
 Result<InitOutcome> init_cluster(const InitOptions& options, const InitWorld& world) {
   InitOutcome outcome;
+  TRY(world.services.check_installed());
   TRY_ASSIGN(config::HostConfig config, base_config(options, outcome.notes));
   TRY(ha::Timing::from_heartbeat(std::chrono::milliseconds(options.heartbeat_ms)).validate());
   config.cluster_id = "c-" + pki::random_hex(6);
@@ -307,9 +310,11 @@ Result<InitOutcome> init_cluster(const InitOptions& options, const InitWorld& wo
   TRY(pki::save(host, options.etc + "/pki"));
   outcome.context = options.etc + "/admin";
   TRY(save_context({{config.api_advertise}, admin}, outcome.context));
-  if (options.store == "etcd") TRY(start_first_member(options, config, world));
+  const bool own_member = options.store == "etcd";
+  if (own_member) TRY(start_first_member(options, config, world));
   {
-    TRY_ASSIGN(const auto store, open_patiently(config.store, world));
+    const auto patience = own_member ? world.services.member_patience() : kStorePatience;
+    TRY_ASSIGN(const auto store, open_patiently(config.store, patience, world));
     TRY(write_first_records(*store,
                             {config.cluster_id, options.cluster, sys::wall_ms(), options.heartbeat_ms}, ca));
   }  // closed: an SQLite store has one process
@@ -321,6 +326,7 @@ Result<InitOutcome> init_cluster(const InitOptions& options, const InitWorld& wo
 
 Result<InitOutcome> join_cluster(const InitOptions& options, const InitWorld& world) {
   InitOutcome outcome;
+  TRY(world.services.check_installed());
   TRY_ASSIGN(const pki::Invite invite, pki::decode_invite(options.invite, sys::wall_ms()));
   InitOptions named = options;
   named.host = invite.host;
@@ -333,7 +339,7 @@ Result<InitOutcome> join_cluster(const InitOptions& options, const InitWorld& wo
   const std::string own = options.store_member ? client_url(options.address, options.client_port) : "";
   TRY_ASSIGN(config.store.endpoints, all_endpoints(config.store, own, world));
   {
-    TRY_ASSIGN(const auto store, open_patiently(config.store, world));
+    TRY_ASSIGN(const auto store, open_patiently(config.store, kStorePatience, world));
     TRY_ASSIGN(const Entry entry, store->get(key::kCluster));
     TRY_ASSIGN(const auto cluster, record::decode<record::ClusterRecord>(entry.value));
     // safety: this host's guard freezes by the heartbeat that the others take over by.

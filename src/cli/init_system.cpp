@@ -24,29 +24,28 @@ Status systemctl(std::vector<std::string> words) {
                                          words.at(1), done.complaint(), words.back())};
 }
 
-Status require_units() {
-  for (const char* unit : {kGuardUnit, kDaemonUnit}) {
-    TRY_ASSIGN(const auto found, process::run_tool({"systemctl", "cat", "--no-pager", unit}));
-    if (found.ok()) continue;
-    return Error{Code::not_found,
-                 fmt::format("The unit {} is not installed. Install the package, or run `cmake "
-                             "--install` with --prefix /usr, then `systemctl daemon-reload`.",
-                             unit)};
-  }
-  return {};
-}
-
 class Systemd : public InitSystem {
  public:
+  Status check_installed() override {
+    for (const char* unit : {kGuardUnit, kDaemonUnit}) {
+      TRY_ASSIGN(const auto found, process::run_tool({"systemctl", "cat", "--no-pager", unit}));
+      if (found.ok()) continue;
+      return Error{Code::not_found,
+                   fmt::format("The unit {} is not installed. Install the package, or run `cmake "
+                               "--install` with --prefix /usr, then `systemctl daemon-reload`.",
+                               unit)};
+    }
+    return {};
+  }
   Status start_member(const etcd::MemberConfig& member) override {
     TRY(process::replace_file(std::string("/etc/systemd/system/") + kMemberUnit, etcd::member_unit(member), 0644));
     TRY(systemctl({"daemon-reload"}));
-    // Not waited for: a member that joins is ready only once it has caught up, and its answer is waited for anyway.
-    return systemctl({"enable", "--now", "--no-block", kMemberUnit});
+    TRY(systemctl({"enable", kMemberUnit}));
+    // One of an earlier attempt, which knows an earlier CA, may run.
+    return systemctl({"restart", kMemberUnit});
   }
   std::chrono::seconds member_patience() const override { return std::chrono::seconds(60); }
   Status start_daemons(const std::string&) override {
-    TRY(require_units());
     return systemctl({"enable", "--now", kGuardUnit, kDaemonUnit});
   }
   Result<bool> stop_daemon() override {
@@ -73,6 +72,7 @@ class Printed : public InitSystem {
  public:
   explicit Printed(std::string program_dir) : program_dir_(std::move(program_dir)) {}
 
+  Status check_installed() override { return {}; }
   Status start_member(const etcd::MemberConfig& member) override {
     say("Start holdfast-etcd", etcd::member_command(member));
     fmt::print("Waiting for it to answer.\n");

@@ -14,6 +14,8 @@ namespace hf::cli {
 class InitSystem {
  public:
   virtual ~InitSystem() = default;
+  // Before anything is changed: Code::not_found names what start_daemons needs and this machine lacks.
+  virtual Status check_installed() = 0;
   // Enables and starts this host's member of the store; returns before it answers.
   virtual Status start_member(const etcd::MemberConfig& member) = 0;
   // How long a member may take to answer: longer where a person has to start it.

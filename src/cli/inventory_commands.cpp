@@ -137,6 +137,18 @@ void said(Session& session, const Result<json>& answer, const std::string& sente
   fmt::print("{}\n", session.json() ? answer->dump(2) : sentence);
 }
 
+void add_host_remove(CLI::App& host, Session& session) {
+  auto name = std::make_shared<std::string>();
+  auto* remove =
+      host.add_subcommand("remove", "Remove a host that is gone for good, with its member of the store");
+  remove->add_option("HOST", *name, "Name")->required();
+  remove->footer(examples({"holdfast host remove host3"}));
+  remove->callback([&session, name] {
+    said(session, session.send("DELETE", "/v1/hosts/" + api::escape(*name), json::object()),
+         "Host " + *name + " was removed; its certificate is refused from now on.");
+  });
+}
+
 void add_host(CLI::App& app, Session& session) {
   auto* host = app.add_subcommand("host", "Hosts");
   host->require_subcommand(1);
@@ -152,6 +164,7 @@ void add_host(CLI::App& app, Session& session) {
   show->footer(examples({"holdfast host show host1"}));
   show->callback(
       [&session, name] { session.show_pairs(session.get("/v1/hosts/" + api::escape(*name)), host_pairs); });
+  add_host_remove(*host, session);
 }
 
 // {host: path}, "*" for every host that is not named; or what is wrong with it.

@@ -5,10 +5,12 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "api/client.hpp"
 #include "api/handler.hpp"
@@ -56,6 +58,16 @@ Result<record::ClusterRecord> cluster_record(Store& store, const std::string& co
   return entry.error();
 }
 
+// main() waits for these signals once the daemon has begun; before that there is nothing to end in order.
+void wait_to_retry() {
+  sigset_t ending, before;
+  sigemptyset(&ending);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&ending, signal);
+  pthread_sigmask(SIG_UNBLOCK, &ending, &before);
+  std::this_thread::sleep_for(kStoreRetry);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
 record::ClusterRecord wait_for_cluster(Store& store, const std::string& copy_path) {
   std::string said;
   for (;;) {
@@ -65,7 +77,18 @@ record::ClusterRecord wait_for_cluster(Store& store, const std::string& copy_pat
       said = cluster.error().what;
       log(Level::warn, "Waiting for the store.", {{"why", said}});
     }
-    std::this_thread::sleep_for(kStoreRetry);
+    wait_to_retry();
+  }
+}
+
+// A removed host does nothing that the others would see, for as long as it is one.
+void wait_while_removed(Store& store, const std::string& host, const std::string& certificate_pem) {
+  bool said = false;
+  for (;;) {
+    const Status known = api::check_not_removed(store, host, certificate_pem);
+    if (known.ok() || known.code() != Code::denied) return;
+    if (!std::exchange(said, true)) log(Level::error, known.error().what);
+    wait_to_retry();
   }
 }
 
@@ -131,11 +154,12 @@ class RealDaemon final : public Daemon {
              const record::ClusterRecord& cluster, qemu::QemuOptions qemu, const record::HostRecord& host,
              pki::Credentials credentials)
       : timing_(ha::Timing::from_heartbeat(std::chrono::milliseconds(cluster.heartbeat_ms))),
+        host_(host.host),
         store_(std::move(store)),
         guard_(config.run_dir + "/guard.sock"),
         hypervisor_(std::move(qemu)),
-        store_shell_(host.host, *store_, mailbox_),
-        inventory_(host, *store_, guard_, surroundings_),
+         store_shell_(host.host, *store_, mailbox_),
+         inventory_(host, credentials.own.certificate_pem, *store_, guard_, surroundings_),
         vm_shell_(host.host, hypervisor_, guard_, surroundings_, mailbox_),
         slot_reader_(mailbox_, timing_.slot_read),
         operations_(*store_, api::Operations::real_world(host.host)),
@@ -177,6 +201,8 @@ class RealDaemon final : public Daemon {
   }
 
   void on_view(const ha::View& view) {
+    const bool there = view.hosts.contains(host_);
+    if (std::exchange(there_, there) && !there) inventory_.check_record();
     std::vector<record::DatastoreRecord> datastores;
     for (const auto& [id, stored] : view.datastores) datastores.push_back(stored.record);
     std::vector<record::NetworkRecord> networks;
@@ -186,6 +212,8 @@ class RealDaemon final : public Daemon {
   }
 
   const ha::Timing timing_;
+  const HostId host_;
+  bool there_ = false;  // in the inventory; control thread only
   Mailbox mailbox_;
   std::unique_ptr<Store> store_;
   guard::GuardClient guard_;
@@ -235,6 +263,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const config::HostConfig& given) {
   log(Level::info, "accelerator", {{"name", host.accelerator}, {"why", host.accelerator_reason}});
   TRY_ASSIGN(auto store, config::open_store(config.store));
   const auto cluster = wait_for_cluster(*store, config.state_dir + "/cluster.json");
+  wait_while_removed(*store, config.host, credentials.own.certificate_pem);
   // safety: the guard freezes by the configuration's heartbeat, the cluster takes over by its record's.
   if (cluster.heartbeat_ms != config.heartbeat_ms) {
     return Error{Code::invalid,

@@ -2,9 +2,13 @@
 
 #include <net/if.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
+#include <utility>
 
+#include "api/inventory.hpp"
 #include "base/log.hpp"
 #include "sys/datastore/datastore.hpp"
 
@@ -21,11 +25,10 @@ std::string path_on(const record::DatastoreRecord& datastore, const HostId& host
 }
 }  // namespace
 
-Inventory::Inventory(record::HostRecord fixed, Store& store, guard::GuardClient& guard,
+Inventory::Inventory(record::HostRecord fixed, std::string certificate_pem, Store& store, guard::GuardClient& guard,
                      SharedSurroundings& surroundings)
-    : fixed_(std::move(fixed)), store_(store), guard_(guard), surroundings_(surroundings), thread_([this] {
-        run();
-      }) {
+    : fixed_(std::move(fixed)), certificate_pem_(std::move(certificate_pem)), store_(store), guard_(guard),
+      surroundings_(surroundings), thread_([this] { run(); }) {
   pthread_setname_np(thread_.native_handle(), "hf-inventory");
 }
 
@@ -57,11 +60,28 @@ void Inventory::set_barred(std::map<std::string, std::string> barred) {
   changed_.notify_all();
 }
 
+void Inventory::check_record() {
+  std::lock_guard lock(mutex_);
+  check_record_ = look_again_ = true;
+  changed_.notify_all();
+}
+
+bool Inventory::may_enter() {
+  const Status known = api::check_not_removed(store_, fixed_.host.text, certificate_pem_);
+  if (!known.ok() && known.code() == Code::denied && !std::exchange(asked_, true)) {
+    log(Level::warn, "holdfastd starts anew.", {{"why", known.error().what}});
+    ::kill(::getpid(), SIGHUP);
+  }
+  return known.ok();
+}
+
 bool Inventory::know_committed() {
   if (committed_) return true;
   auto stored = store_.get(record::key::kHosts + fixed_.host.text);
   if (!stored.ok() && stored.code() != Code::not_found) return false;
+  if (!stored.ok() && !may_enter()) return false;
   record::HostRecord before;
+  committed_version_ = stored.ok() ? stored->version : 0;
   if (stored.ok()) {
     auto decoded = record::decode<record::HostRecord>(stored->value);
     if (decoded.ok()) before = std::move(*decoded);
@@ -75,6 +95,7 @@ void Inventory::run() {
   while (!stopping_) {
     const bool told = told_;
     look_again_ = false;
+    if (std::exchange(check_record_, false)) committed_.reset();
     lock.unlock();
     // Until both are known the guard goes on with the slots it has.
     if (told && know_committed()) look();
@@ -179,10 +200,14 @@ void Inventory::publish(record::HostRecord next, const Surroundings& found) {
   }
   tell_guard(both, found);
   Txn txn;
-  txn.writes.push_back({record::key::kHosts + next.host.text, record::encode(next), LeaseId{}, false});
+  const std::string key = record::key::kHosts + next.host.text;
+  txn.conditions.push_back({key, committed_version_});
+  txn.writes.push_back({key, record::encode(next), LeaseId{}, false});
   auto committed = store_.commit(txn);
   if (!committed.ok()) return;
+  if (!committed->done) return committed_.reset();  // an earlier write did land, or the host was removed: look again
   committed_ = next;
+  committed_version_ = committed->version;
   tell_guard(next.slot_datastores, found);
 }
 

@@ -24,18 +24,23 @@ class Inventory {
   static constexpr std::size_t kSlotsMax = 5;  // as many heartbeat datastores as vSphere allows
 
   // `fixed`: what does not change while the daemon runs (host, version, addresses, capacity, accelerator).
-  // All must outlive this.
-  Inventory(record::HostRecord fixed, Store& store, guard::GuardClient& guard, SharedSurroundings& surroundings);
+  // `certificate_pem`: this host's. All must outlive this.
+  Inventory(record::HostRecord fixed, std::string certificate_pem, Store& store, guard::GuardClient& guard,
+            SharedSurroundings& surroundings);
   ~Inventory();
 
   // What the cluster's records name. Any thread; the inventory looks again at once.
   void set_wanted(std::vector<record::DatastoreRecord> datastores, std::vector<record::NetworkRecord> networks);
   // Datastores, by id, that this host must not use although they are mounted, and why. Any thread.
   void set_barred(std::map<std::string, std::string> barred);
+  // This host's record is gone from the store. If the host was removed, the process is asked to start anew (SIGHUP); if
+  // not, the record is made again. Any thread.
+  void check_record();
 
  private:
   // What the store says of this host; a former life of the daemon may have written it.
   bool know_committed();
+  bool may_enter();
   void run();
   void look();
   Status usable(const record::DatastoreRecord& datastore, const std::string& path);
@@ -46,8 +51,11 @@ class Inventory {
   void tell_guard(const std::vector<std::string>& slots, const Surroundings& found);
 
   const record::HostRecord fixed_;
+  const std::string certificate_pem_;
   std::optional<record::HostRecord>
       committed_;  // as it stands in the store; unset: not known yet. Inventory thread only
+  Version committed_version_ = 0;  // 0: it is not there. Inventory thread only
+  bool asked_ = false;             // for a new start; inventory thread only
   Store& store_;
   guard::GuardClient& guard_;
   SharedSurroundings& surroundings_;
@@ -56,7 +64,7 @@ class Inventory {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool stopping_ = false, look_again_ = false, told_ = false;
+  bool stopping_ = false, look_again_ = false, told_ = false, check_record_ = false;
   std::vector<record::DatastoreRecord> datastores_;
   std::vector<record::NetworkRecord> networks_;
   std::map<std::string, std::string> barred_;

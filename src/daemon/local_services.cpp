@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "config/store/open_store.hpp"
+#include "daemon/member_keeper.hpp"
 #include "sys/pki/random.hpp"
 #include "daemon/version.hpp"
 #include "sys/datastore/call_worker.hpp"
@@ -109,6 +110,17 @@ Result<api::StoreMember> LocalServices::add_store_member(const std::string& host
     member.initial_cluster += (member.initial_cluster.empty() ? "" : ",") + name + "=" + url;
   }
   return member;
+}
+
+Status LocalServices::remove_store_member(const std::string& host) {
+  if (config_.store.kind != config::StoreKind::etcd) return {};
+  TRY_ASSIGN(const auto members, etcd::Members::open(config::etcd_options(config_.store)));
+  TRY_ASSIGN(const auto all, members->list_members());
+  if (!are_ours(all, config_.store.endpoints)) return {};
+  for (const auto& member : all) {
+    if (member.name == host) TRY(members->remove_member(member.id));
+  }
+  return {};
 }
 
 }  // namespace hf::daemon

@@ -23,6 +23,7 @@ class LocalServices final : public api::HostServices {
   api::StoreInfo store_info() override;
   Result<api::MarkedDatastore> mark_datastore(const std::string& name, const std::string& path, bool shared) override;
   Result<api::StoreMember> add_store_member(const std::string& host, const std::string& peer_url) override;
+  Status remove_store_member(const std::string& host) override;
 
  private:
   const config::HostConfig config_;

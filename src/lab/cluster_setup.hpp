@@ -1,6 +1,7 @@
 #pragma once
 // Makes the hosts of a lab one cluster: certificates and configuration files before they start, the store's first
 // records and the datastores' markers once they run. Blocking.
+#include <cstdint>
 #include <string>
 
 #include "base/result.hpp"

@@ -87,6 +87,16 @@ class Machine:
             process.kill()
             raise Failed(f"{name} of {self.name} did not end") from None
 
+    def cut_power(self):
+        """Everything that runs there ends at once, VMs too; what to start again, in the order of before."""
+        begun = [(name, words) for name, (_, words) in self.services.items()]
+        for name, _ in begun:
+            self.stop(name, signal.SIGKILL)
+        vms = self.world.cgroup / self.name
+        if vms.exists():
+            (vms / "cgroup.kill").write_text("1")
+        return begun
+
     def follow(self, text):
         """Does what the printed lines say: "Start NAME: COMMAND", "Restart NAME: COMMAND"."""
         for line in text.splitlines():
@@ -122,7 +132,9 @@ class Machine:
 
 
 class World:
-    def __init__(self, folder, programs, count):
+    """A switch and `count` machines on it, of the class `machine`."""
+
+    def __init__(self, folder, programs, count, machine=Machine):
         self.folder, self.programs = folder, programs
         self.prefix = f"hfp{os.getpid()}"
         self.cgroup = cgroup2_mount() / self.prefix
@@ -133,17 +145,17 @@ class World:
         run("ip", "-n", switch, "link", "add", "br0", "type", "bridge")
         run("ip", "-n", switch, "link", "set", "br0", "up")
         for index in range(1, count + 1):
-            machine = Machine(self, index)
-            run("ip", "netns", "add", machine.namespace)
+            one = machine(self, index)
+            run("ip", "netns", "add", one.namespace)
             run("ip", "-n", switch, "link", "add", f"p{index}", "type", "veth", "peer", "name", "eth0", "netns",
-                machine.namespace)
+                one.namespace)
             run("ip", "-n", switch, "link", "set", f"p{index}", "master", "br0", "up")
-            run("ip", "-n", machine.namespace, "address", "add", f"{machine.address}/24", "dev", "eth0")
+            run("ip", "-n", one.namespace, "address", "add", f"{one.address}/24", "dev", "eth0")
             for link in ("lo", "eth0"):
-                run("ip", "-n", machine.namespace, "link", "set", link, "up")
-            run("ip", "-n", machine.namespace, "link", "add", "vmbr0", "type", "bridge")
-            run("ip", "-n", machine.namespace, "link", "set", "vmbr0", "up")
-            self.machines.append(machine)
+                run("ip", "-n", one.namespace, "link", "set", link, "up")
+            run("ip", "-n", one.namespace, "link", "add", "vmbr0", "type", "bridge")
+            run("ip", "-n", one.namespace, "link", "set", "vmbr0", "up")
+            self.machines.append(one)
 
     def close(self):
         for machine in self.machines:

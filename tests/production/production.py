@@ -242,6 +242,34 @@ class Production:
                      third.holdfast("cluster", "join", self.invite(other), "--address", third.address, "--api-port",
                                     "17443", "--heartbeat-port", "17444", *third.places(), check=False))
 
+    def a_host_is_removed(self):
+        host, others = self.world.machines[2], ["host1", "host2"]
+        self.refused(5, "is connected", self.cli("host", "remove", host.name, check=False))
+        for name in ("holdfastd", "holdfast-guard"):
+            host.stop(name)
+        wait("the end of its session", lambda: sorted(self.connected()) == others)
+        self.cli("host", "remove", host.name)
+        names = [one["name"] for one in json.loads(self.etcdctl("member", "list", "-w", "json").stdout)["members"]]
+        expect(sorted(names) == others, f"its member of the store is gone: {names}")
+        old = self.world.folder / "old-pki"
+        shutil.copytree(host.etc / "pki", old)
+
+        def shows(pki):
+            return self.first.holdfast("--context", pki, "--host", f"{self.first.address}:7443", "vm", "ls",
+                                       check=False)
+        self.refused(7, "was removed from the cluster", shows(old))
+        for name in ("holdfast-guard", "holdfastd"):
+            host.start(name, [self.world.programs / name, "--config", host.etc / "config.json"])
+        wait("it is told", lambda: "was removed from the cluster" in (host.folder / "holdfastd.log").read_text())
+        expect(host.name not in self.cli("host", "ls").stdout, "a removed host that starts is none")
+        for name in list(host.services):
+            host.stop(name)
+        for folder in (host.etc, host.state, host.runs):
+            shutil.rmtree(folder)
+        self.join(host)
+        self.refused(7, "was removed from the cluster", shows(old))
+        expect(shows(host.etc / "pki").returncode == 0, "its new certificate is accepted")
+
     def run(self):
         for step in (self.init_refuses_bad_input, self.init, self.add_inventory, self.start_vm, self.grow):
             print(step.__name__, flush=True)
@@ -249,12 +277,14 @@ class Production:
         for host in self.world.machines[1:]:
             print("join", host.name, flush=True)
             self.join(host)
-        for step in (self.three_hosts, self.a_copied_marker_is_found, self.strangers_are_refused):
+        for step in (self.three_hosts, self.a_copied_marker_is_found, self.strangers_are_refused,
+                     self.a_host_is_removed):
             print(step.__name__, flush=True)
             step()
 
 
-def main():
+def main(story):
+    """Runs the class `story` on three machines; the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--programs", type=pathlib.Path, required=True)
     parser.add_argument("--keep", action="store_true", help="keep the folder")
@@ -269,7 +299,7 @@ def main():
     world = machines.World(folder, options.programs.resolve(), 3)
     failed = True
     try:
-        Production(world, guest).run()
+        story(world, guest).run()
         failed = False
     except Failed:
         traceback.print_exc()
@@ -284,4 +314,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Production))

@@ -84,8 +84,7 @@ After=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
-Type=notify
-NotifyAccess=main
+Type=exec
 ExecStart={command}
 CapabilityBoundingSet=
 NoNewPrivileges=yes
@@ -96,7 +95,6 @@ PrivateTmp=yes
 PrivateDevices=yes
 Restart=always
 RestartSec=1
-TimeoutStartSec=infinity
 LimitNOFILE=65536
 Nice=-10
 IOSchedulingClass=best-effort

@@ -40,7 +40,8 @@ std::string peer_url(const std::string& peer_address, bool tls);
 std::vector<std::string> member_command(const MemberConfig& config);
 // The text of a systemd service that keeps this member running: as root, without any of root's capabilities, able to
 // write its data only. The host's key, which it shows, is root's; a copy for another user would have to follow each
-// renewal, and protect nothing: whoever has the store has the cluster's CA, and so every host.
+// renewal, and protect nothing: whoever has the store has the cluster's CA, and so every host. It counts as started
+// once it runs: it is ready only with a majority of the members, and no machine's boot may wait for other machines.
 // REQUIRES: data_dir exists and is root's.
 std::string member_unit(const MemberConfig& config);
 

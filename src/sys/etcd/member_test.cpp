@@ -54,7 +54,7 @@ TEST(MemberUnit, quotes_what_systemd_would_expand) {
   const std::string unit = member_unit(odd);
   EXPECT_NE(unit.find("ExecStart=\"/usr/bin/etcd\" \\\n"), std::string::npos);
   EXPECT_NE(unit.find("\"--data-dir=/srv/a b%%c$$d\\\"e\""), std::string::npos);
-  EXPECT_NE(unit.find("Type=notify\n"), std::string::npos);
+  EXPECT_NE(unit.find("Type=exec\n"), std::string::npos) << "a boot must not wait for the other members";
   EXPECT_NE(unit.find("Restart=always\n"), std::string::npos);
   EXPECT_EQ(unit.find("User="), std::string::npos);
   EXPECT_NE(unit.find("ReadWritePaths=\"/srv/a b%%c$d"), std::string::npos);

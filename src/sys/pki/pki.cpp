@@ -196,11 +196,12 @@ Result<Identity> verify(const std::string& ca_pem, const std::string& certificat
   return identity_of(certificate_pem);
 }
 
-Result<std::string> fingerprint(const std::string& certificate_pem) {
+Result<std::string> key_fingerprint(const std::string& certificate_pem) {
   TRY_ASSIGN(const Certificate certificate, certificate_from(certificate_pem));
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned size = 0;
-  if (X509_digest(certificate.get(), EVP_sha256(), digest.data(), &size) != 1) return crypto("make a digest");
+  if (X509_pubkey_digest(certificate.get(), EVP_sha256(), digest.data(), &size) != 1)
+    return crypto("make a digest");
   std::string text;
   for (unsigned i = 0; i < size; ++i) {
     constexpr char kHex[] = "0123456789abcdef";

@@ -47,8 +47,8 @@ Result<std::string> reissue(const KeyPair& ca, const std::string& certificate_pe
 Result<Identity> verify(const std::string& ca_pem, const std::string& certificate_pem);
 // Who the certificate names, without any check. Code::denied if it has no role of ours.
 Result<Identity> identity_of(const std::string& certificate_pem);
-// SHA-256 of the certificate: "ab:cd:...".
-Result<std::string> fingerprint(const std::string& certificate_pem);
+// SHA-256 of its public key, which a reissued certificate shares: "ab:cd:...".
+Result<std::string> key_fingerprint(const std::string& certificate_pem);
 
 // ca.pem, cert.pem (0644) and key.pem (0600) in one folder.
 struct Credentials {

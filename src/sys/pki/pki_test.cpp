@@ -61,7 +61,9 @@ TEST_F(Pki, reissue_keeps_the_key) {
   const auto renewed = reissue(ca_, host.certificate_pem, {Role::host, "host1", {}, std::chrono::hours(48)});
   ASSERT_TRUE(renewed.ok());
   EXPECT_TRUE(verify(ca_.certificate_pem, *renewed).ok());
-  EXPECT_NE(*fingerprint(*renewed), *fingerprint(host.certificate_pem));
+  EXPECT_NE(*renewed, host.certificate_pem);
+  EXPECT_EQ(*key_fingerprint(*renewed), *key_fingerprint(host.certificate_pem));
+  EXPECT_NE(*key_fingerprint(*renewed), *key_fingerprint(issue_host().certificate_pem));
 }
 
 TEST_F(Pki, names_that_would_inject_into_the_extension_are_refused) {
