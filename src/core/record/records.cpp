@@ -44,8 +44,8 @@ using Names = std::vector<std::pair<Enum, std::string_view>>;
 const Names<Desired> kDesiredNames = {{Desired::stopped, "stopped"}, {Desired::running, "running"}};
 const Names<VmState> kVmStateNames = {
     {VmState::stopped, "stopped"},   {VmState::starting, "starting"}, {VmState::running, "running"},
-    {VmState::frozen, "frozen"},     {VmState::stopping, "stopping"}, {VmState::crashed, "crashed"},
-    {VmState::failed, "failed"}};
+    {VmState::paused, "paused"},     {VmState::frozen, "frozen"},     {VmState::stopping, "stopping"},
+    {VmState::crashed, "crashed"},   {VmState::failed, "failed"}};
 const Names<TaskKind> kTaskKindNames = {
     {TaskKind::vm_create, "vm.create"}, {TaskKind::vm_start, "vm.start"}, {TaskKind::vm_stop, "vm.stop"},
     {TaskKind::vm_kill, "vm.kill"},     {TaskKind::vm_reset, "vm.reset"}, {TaskKind::vm_delete, "vm.delete"},
