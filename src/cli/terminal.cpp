@@ -67,7 +67,7 @@ std::string paint(const Terminal& terminal, Colour colour, const std::string& te
 Colour colour_of_state(std::string_view state) {
   if (state == "running" || state == "succeeded" || state == "connected") return Colour::green;
   if (state == "failed" || state == "crashed" || state == "lost" || state == "error") return Colour::red;
-  if (state == "frozen" || state == "starting" || state == "stopping" || state == "queued" ||
+  if (state == "paused" || state == "frozen" || state == "starting" || state == "stopping" || state == "queued" ||
       state == "warning") {
     return Colour::yellow;
   }

@@ -48,7 +48,19 @@ VmShell::VmShell(HostId self, Hypervisor& hypervisor, guard::GuardClient& guard,
     : self_(std::move(self)), hypervisor_(hypervisor), guard_(guard), surroundings_(surroundings), mailbox_(mailbox) {}
 
 Status VmShell::adopt() {
-  TRY_ASSIGN(auto running, hypervisor_.adopt([this](const VmExit& exit) { on_exit(exit); }));
+  // The mailbox, unlike this object, outlives the hypervisor's threads.
+  auto on_pause = [&mailbox = mailbox_](const VmPause& pause) {
+    log(Level::info, pause.error ? "QEMU has paused a guest." : "A paused guest goes on.",
+        {{"vm", pause.vm.text}, {"disk", pause.error ? pause.error->disk : ""},
+         {"why", pause.error ? pause.error->text : ""}});
+    if (pause.error) {
+      const auto& error = *pause.error;
+      mailbox.post(ha::event::Paused{pause.vm, pause.epoch, error.disk, error.no_room, error.text});
+    } else {
+      mailbox.post(ha::event::WentOn{pause.vm, pause.epoch});
+    }
+  };
+  TRY_ASSIGN(auto running, hypervisor_.adopt([this](const VmExit& exit) { on_exit(exit); }, on_pause));
   ha::event::Adopted adopted;
   for (const auto& vm : running) adopted.running.emplace_back(vm.vm, vm.epoch);
   mailbox_.post(std::move(adopted));
@@ -152,6 +164,12 @@ void VmShell::carry_out(const ha::action::Kill& kill) {
 
 void VmShell::carry_out(const ha::action::Reset& reset) {
   pool_.submit([this, reset] { log_failure("A VM could not be reset.", reset.vm, hypervisor_.reset(reset.vm)); });
+}
+
+void VmShell::carry_out(const ha::action::Continue& go_on) {
+  pool_.submit([this, go_on] {
+    log_failure("A paused VM could not be continued.", go_on.vm, hypervisor_.continue_paused(go_on.vm, go_on.epoch));
+  });
 }
 
 void VmShell::carry_out(const ha::action::Thaw& thaw) {

@@ -28,6 +28,7 @@ class VmShell {
   void carry_out(const ha::action::Kill& kill);
   void carry_out(const ha::action::Reset& reset);
   void carry_out(const ha::action::Thaw& thaw);
+  void carry_out(const ha::action::Continue& go_on);
 
  private:
   // Why it could not be launched; `refused`: the guard would not have it.

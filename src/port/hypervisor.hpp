@@ -7,6 +7,7 @@
 // page; console.log). Thread-safe; calls block; each names its time limit.
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,14 +52,31 @@ struct VmExit {
   std::string text;  // last lines of QEMU's stderr where it crashed
 };
 
+// QEMU holds a guest, or lets it go on.
+struct VmPause {
+  VmId vm;
+  Epoch epoch;
+  // Why it is held; none: it goes on.
+  struct DiskError {
+    std::string disk;      // its name in the spec
+    bool no_room = false;  // the datastore is full
+    std::string text;      // the system's words
+  };
+  std::optional<DiskError> error;
+};
+
 class Hypervisor {
  public:
   virtual ~Hypervisor() = default;
 
   // Called from a thread of the hypervisor, once for each QEMU that ended, whoever ended it.
   using OnExit = std::function<void(const VmExit&)>;
+  // Called from any thread of the hypervisor, also before adopt() returns: a disk's I/O failed and QEMU holds the guest
+  // until it is continued; it does so again when it was continued in vain. Also told of a VM that was held when it was
+  // adopted.
+  using OnPause = std::function<void(const VmPause&)>;
   // Finds what runs already (after a daemon restart) and watches it. Call once, before the others.
-  virtual Result<std::vector<RunningVm>> adopt(OnExit on_exit) = 0;
+  virtual Result<std::vector<RunningVm>> adopt(OnExit on_exit, OnPause on_pause) = 0;
 
   // In two steps, so that the guard can admit the VM before its first instruction: `launch` makes run
   // directory, cgroup, taps and hold page (deadline 0: every disk write is held) and starts QEMU with the
@@ -66,12 +84,17 @@ class Hypervisor {
   // up within 10 s; then nothing is left behind.
   virtual Result<RunningVm> launch(const LaunchRequest& request) = 0;
   virtual Status resume(const VmId& vm) = 0;
+  // Lets a guest that a disk error paused try again; what comes of it is told by OnPause. Nothing happens to one that
+  // is not paused by a disk error, above all to one that was launched and not resumed. Code::not_found,
+  // Code::conflict: that epoch does not run here.
+  virtual Status continue_paused(const VmId& vm, Epoch epoch) = 0;
 
   // Guest agent's shutdown, else ACPI power button; returns when asked, not when done.
   virtual Status ask_to_stop(const VmId& vm) = 0;
   // SIGKILL to everything in the VM's cgroup; returns when all is gone and cleaned up (works on a frozen
   // cgroup).
   virtual Status kill(const VmId& vm) = 0;
+  // A guest that a disk error paused boots as well.
   virtual Status reset(const VmId& vm) = 0;
   // The stream socket of the serial console, connected. One reader at a time gets the bytes.
   virtual Result<int> open_console(const VmId& vm) = 0;

@@ -84,6 +84,9 @@ void Host::perform(const ha::Action& action) {
                      (void)guard.thaw(a.vm, a.epoch, quoted, local());  // the guard's report tells
                    });
                  },
+                 [&](const ha::action::Continue& a) {
+                   w_.trace([&] { return fmt::format("{}: {} is continued", id_.text, a.vm.text); });
+                 },
                  [&](const ha::action::Emit& a) { w_.checker.reported(*this, a.event); },
              },
              action);

@@ -85,6 +85,7 @@ class Lab:
         self.run = pathlib.Path("/run/holdfast-lab") / name
         self.group = f"{cgroup2()}/holdfast-lab/{name}"
         self.guest = None
+        self.folders = {}  # of datastores that the lab did not make, by name
 
     def __enter__(self):
         self.up()
@@ -253,7 +254,8 @@ class Lab:
 
     def disk(self, name):
         vm = self.vms()[name]
-        return self.dir / "datastores" / vm["spec"]["datastore"] / vm["id"] / "ledger.raw"
+        datastore = vm["spec"]["datastore"]
+        return self.folders.get(datastore, self.dir / "datastores" / datastore) / vm["id"] / "ledger.raw"
 
     def stop_all(self):
         """Ends every VM at once."""

@@ -111,6 +111,7 @@ void Agent::with_process(const VmId& vm, Local& local, const AgentContext& conte
     kill(vm, local, "the right to run it has gone to " + (owner == nullptr ? "nobody" : owner->record.host.text), out);
     return;
   }
+  continue_paused(vm, local, context, out);
   if (busy_.count(vm) != 0) return;
   // One that is ours but has no record has one that cannot be read: no reason to stop it.
   auto record = context.view.vms.find(vm);
@@ -134,7 +135,19 @@ void Agent::keep_running(const VmId& vm, Local& local, const AgentContext& conte
     claim(vm, local.epoch, Kind::reclaim, owner->record.reason, context, out);
     return;
   }
-  report_running(vm, local, context, out);
+  report_up(vm, local, context, out);
+}
+
+void Agent::continue_paused(const VmId& vm, const Local& local, const AgentContext& context, Actions& out) {
+  auto pause = pauses_.find(vm);
+  if (pause == pauses_.end() || pause->second.epoch() != local.epoch) return;
+  if (pause->second.is_over(context.now)) {
+    pauses_.erase(pause);
+    return;
+  }
+  if (!may_begin(context) || context.guard.frozen.count(vm) != 0) return;
+  // safety: ours in this epoch, as the caller has seen; the guard's freeze stays over it.
+  if (pause->second.take_turn(context.now)) out.emplace_back(action::Continue{vm, local.epoch});
 }
 
 void Agent::bring_down(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
@@ -288,14 +301,23 @@ void Agent::add_finished_task(const VmId& vm, const Error* error, const AgentCon
   txn.writes.push_back({key::kVms + vm.text, record, 0});
 }
 
-void Agent::report_running(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+void Agent::report_up(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+  auto stored = context.view.vms.find(vm);
+  if (stored == context.view.vms.end()) return;  // its record cannot be read: there is nobody to tell
+  const auto& record = stored->second.record;
+  auto pause = pauses_.find(vm);
+  const bool paused = pause != pauses_.end() && pause->second.epoch() == local.epoch;
   const auto* task = active_task(vm, context.view);
   if (task != nullptr && task->kind == TaskKind::vm_reset && local.reset_done != task->id) {
     local.reset_done = task->id;
     out.emplace_back(action::Reset{vm});
   }
+  record::VmStatus now = status(vm, VmState::running, local.epoch, "Running.");
+  if (paused) now = status(vm, VmState::paused, local.epoch, pause->second.why(record.spec));
   const auto* known = context.view.status_of(vm);
-  const bool said = known != nullptr && known->record.state == VmState::running && known->record.epoch == local.epoch;
+  const bool same_life = known != nullptr && known->record.epoch == local.epoch;
+  const bool was_paused = same_life && known->record.state == VmState::paused;
+  const bool said = same_life && known->record.state == now.state && (!paused || known->record.message == now.message);
   const bool ends_task = task != nullptr && (task->kind == TaskKind::vm_reset || task->kind == TaskKind::vm_start);
   if (said && !ends_task) return;
   Pending pending;
@@ -303,11 +325,12 @@ void Agent::report_running(const VmId& vm, Local& local, const AgentContext& con
   pending.vm = vm;
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, context.view.owner(vm)->version});
-  auto running = status(vm, VmState::running, local.epoch, "Running.");
   if (auto host = context.view.hosts.find(self_); host != context.view.hosts.end()) {
-    running.accelerator = host->second.record.accelerator;
+    now.accelerator = host->second.record.accelerator;
   }
-  txn.writes.push_back({key::kStatus + vm.text, running, 0});
+  txn.writes.push_back({key::kStatus + vm.text, now, 0});
+  if (paused && !said) txn.events.push_back(paused_event(record, now));
+  if (was_paused && !paused) txn.events.push_back(continued_event(record));
   if (ends_task) add_finished_task(vm, nullptr, context, txn);
   send(std::move(pending), std::move(txn), out);
 }
@@ -388,6 +411,7 @@ void Agent::on(const event::Launched& launched) {
     return;
   }
   locals_.erase(local);
+  pauses_.erase(launched.vm);
   // Refused by the guard: contact broke on the way; the facts decide what comes next.
   if (!launched.refused) launch_error_[launched.vm] = {launched.epoch, launched.error};
 }
@@ -418,10 +442,23 @@ void Agent::on(const event::GuardReport& report, const AgentContext& context, Ac
   }
 }
 
+void Agent::on(const event::Paused& paused, Instant now) {
+  auto [pause, is_new] = pauses_.try_emplace(paused.vm, paused, now);
+  if (!is_new && pause->second.epoch() == paused.epoch) pause->second.again(paused);
+  else if (!is_new && pause->second.epoch() < paused.epoch) pause->second = Pause(paused, now);
+}
+
+void Agent::on(const event::WentOn& went_on, Instant now) {
+  auto pause = pauses_.find(went_on.vm);
+  if (pause != pauses_.end() && pause->second.epoch() == went_on.epoch) pause->second.go_on(now);
+}
+
 void Agent::on(const event::Exited& exited, const AgentContext& context, Actions& out) {
   auto local = locals_.find(exited.vm);
   const bool killed_by_us = local != locals_.end() && local->second.kill_sent;
   if (local != locals_.end() && local->second.epoch == exited.epoch) locals_.erase(local);
+  if (auto pause = pauses_.find(exited.vm); pause != pauses_.end() && pause->second.epoch() == exited.epoch)
+    pauses_.erase(pause);
   // An earlier process of a VM that has been given a newer epoch since is nobody's loss.
   const bool present = owned(exited.vm, context.view) && context.view.owner(exited.vm)->record.epoch == exited.epoch;
   if (!present || killed_by_us) return;

@@ -9,6 +9,7 @@
 // | assigned to us              | none          | stopped | releases                                                  |
 // | claimed by us, this epoch   | running       | running | claims again if the session is new or it is frozen; thaws |
 // | claimed by us, this epoch   | running       | stopped | asks to stop, kills after the time limit                  |
+// | claimed by us, this epoch   | paused        | any     | says so, and every 10 s lets it try its disks again       |
 // | claimed by us               | none          | running | restarts in place with the next epoch, within limits      |
 // | claimed by us               | none          | stopped | releases                                                  |
 // | anything else               | any           | any     | kills: the right to run is elsewhere                      |
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "core/ha/events.hpp"
+#include "core/ha/pause.hpp"
 #include "core/ha/session.hpp"
 #include "core/ha/timing.hpp"
 
@@ -45,6 +47,8 @@ class Agent {
   // Tells of each VM that runs again: how long it was frozen.
   void on(const event::GuardReport& report, const AgentContext& context, Actions& out);
   void on(const event::Exited& exited, const AgentContext& context, Actions& out);
+  void on(const event::Paused& paused, Instant now);
+  void on(const event::WentOn& went_on, Instant now);
   // Each returns true if the event was the agent's.
   bool on(const event::TxnDone& done, const AgentContext& context, Actions& out);
   bool on(const event::KeyRead& read, const AgentContext& context, Actions& out);
@@ -84,6 +88,8 @@ class Agent {
   void with_process(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
   void without_process(const VmId& vm, const AgentContext& context, Actions& out);
   void keep_running(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
+  // Lets a paused guest try its disks again when that is due.
+  void continue_paused(const VmId& vm, const Local& local, const AgentContext& context, Actions& out);
   void bring_down(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
   void restart_in_place(const VmId& vm, const AgentContext& context, Actions& out);
 
@@ -91,8 +97,9 @@ class Agent {
              Actions& out);
   // Gives the right back. `status` says why; a task of the VM under way ends with `error` or, without one, well.
   void release(const VmId& vm, record::VmStatus status, const Error* error, const AgentContext& context, Actions& out);
-  // Writes status "running" and ends the vm.start or vm.reset under way, where the store does not say so yet.
-  void report_running(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
+  // Writes status "running" or "paused" and ends the vm.start or vm.reset under way, where the store does not say so
+  // yet.
+  void report_up(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
   void settle(const Pending& pending, bool done, const AgentContext& context, Actions& out);
   void send(Pending pending, TypedTxn txn, Actions& out);
   void kill(const VmId& vm, Local& local, const std::string& why, Actions& out);
@@ -115,6 +122,7 @@ class Agent {
   std::set<VmId> busy_;                    // VMs with a pending swap
   std::map<VmId, Instant> not_before_;     // after a refused or failed swap
   std::map<VmId, Crashes> crashes_;
+  std::map<VmId, Pause> pauses_;           // of the epoch that it names, also before that is known to run here
   std::map<VmId, std::pair<Epoch, ExitKind>> last_exit_;   // of that epoch; an older one says nothing
   std::map<VmId, std::pair<Epoch, Error>> launch_error_;
   struct FrozenSince {

@@ -73,12 +73,16 @@ struct Adopted { std::vector<std::pair<VmId, Epoch>> running; };
 // nothing runs.
 struct Launched { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; };
 struct Exited { VmId vm; Epoch epoch; ExitKind kind = ExitKind::qemu_crash; std::string text; };
+// QEMU holds the guest because of that disk's error, again after each Continue that was in vain; or it lets it go on.
+struct Paused { VmId vm; Epoch epoch; std::string disk; bool no_room = false; std::string text; };
+struct WentOn { VmId vm; Epoch epoch; };
 }  // namespace event
 
 using Event =
     std::variant<event::Tick, event::StoreReset, event::StoreChanged, event::TxnDone, event::KeyRead,
                  event::LeaseGranted, event::LeaseKept, event::SlotRead, event::HeartbeatHeard,
-                 event::GuardReport, event::Adopted, event::Launched, event::Exited>;
+                 event::GuardReport, event::Adopted, event::Launched, event::Exited, event::Paused,
+                 event::WentOn>;
 
 namespace action {
 struct Grant { OpId op = 0; std::chrono::seconds ttl{0}; };
@@ -96,12 +100,16 @@ struct Kill { VmId vm; std::string why; };
 struct Reset { VmId vm; };
 // safety: the guard thaws only if `generation` is still its own and its contact is fresh.
 struct Thaw { VmId vm; Epoch epoch; Generation generation = 0; };
+// safety: lets only that epoch's guest go on, and only if a disk error paused it: so it was admitted and resumed
+// before.
+struct Continue { VmId vm; Epoch epoch; };
 struct Emit { record::EventRecord event; };
 }  // namespace action
 
 using Action =
     std::variant<action::Grant, action::KeepAlive, action::Commit, action::Read, action::Renewed,
-                 action::Launch, action::AskStop, action::Kill, action::Reset, action::Thaw, action::Emit>;
+                 action::Launch, action::AskStop, action::Kill, action::Reset, action::Thaw, action::Continue,
+                 action::Emit>;
 using Actions = std::vector<Action>;
 
 // Bugs that are kept on purpose: each switches one safety rule off, and the simulator must find it. Never set in a

@@ -77,6 +77,8 @@ void HostCore::take(const Event& event, Instant now, Actions& out) {
           [&](const event::Adopted& e) { agent_.on(e); },
           [&](const event::Launched& e) { agent_.on(e); },
           [&](const event::Exited& e) { agent_.on(e, agent_context(now), out); },
+          [&](const event::Paused& e) { agent_.on(e, now); },
+          [&](const event::WentOn& e) { agent_.on(e, now); },
       },
       event);
 }

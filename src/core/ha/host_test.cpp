@@ -160,6 +160,108 @@ TEST_F(HostStory, crashed_vm_restarts_in_place_with_the_next_epoch_until_its_lim
   EXPECT_EQ(std::get<OwnerRecord>(release->txn.writes.front().value).phase, Phase::released);
 }
 
+// What a commit says about vm-1's status, or null.
+const record::VmStatus* status_in(const Actions& actions) {
+  const auto* commit = find<action::Commit>(actions);
+  if (commit == nullptr) return nullptr;
+  for (const auto& write : commit->txn.writes) {
+    if (const auto* status = std::get_if<record::VmStatus>(&write.value)) return status;
+  }
+  return nullptr;
+}
+
+const event::Paused kFull{VmId("vm-1"), Epoch{1}, "data", true, "No space left on device"};
+
+TEST_F(HostStory, guest_on_a_full_datastore_is_paused_with_one_event_and_continued_until_it_goes_on) {
+  auto spec = vm("vm-1");
+  spec.spec.datastore = "home";
+  spec.spec.disks = {{"data", "bulk", 1 << 30, vm::DiskFormat::raw, ""}};
+  run_vm1();
+  put("vms/vm-1", spec);
+  auto actions = step(kFull);
+  const auto* paused = status_in(actions);
+  ASSERT_NE(paused, nullptr);
+  EXPECT_EQ(paused->state, record::VmState::paused);
+  EXPECT_NE(paused->message.find("datastore bulk is full."), std::string::npos) << paused->message;
+  const auto* commit = find<action::Commit>(actions);
+  ASSERT_EQ(commit->txn.events.size(), 1u);
+  EXPECT_EQ(commit->txn.events[0].kind, "vm.paused");
+  EXPECT_EQ(find<action::Continue>(actions), nullptr);
+  step(event::TxnDone{commit->op, Outcome::done, ++version_});
+  for (int tries = 0; tries < 3; ++tries) {
+    now_ += 9s;
+    EXPECT_EQ(find<action::Continue>(step(event::Tick{})), nullptr);
+    now_ += 1s;
+    actions = step(event::Tick{});
+    ASSERT_NE(find<action::Continue>(actions), nullptr);
+    EXPECT_EQ(find<action::Continue>(actions)->epoch, Epoch{1});
+    // In vain: it says nothing new.
+    EXPECT_EQ(find<action::Commit>(step(event::WentOn{VmId("vm-1"), Epoch{1}})), nullptr);
+    EXPECT_EQ(find<action::Commit>(step(kFull)), nullptr);
+  }
+  now_ += 10s;
+  ASSERT_NE(find<action::Continue>(step(event::Tick{})), nullptr);
+  step(event::WentOn{VmId("vm-1"), Epoch{1}});
+  now_ += 2s;
+  EXPECT_EQ(find<action::Commit>(step(event::Tick{})), nullptr);
+  now_ += 1s;
+  actions = step(event::Tick{});
+  ASSERT_NE(status_in(actions), nullptr);
+  EXPECT_EQ(status_in(actions)->state, record::VmState::running);
+  commit = find<action::Commit>(actions);
+  ASSERT_EQ(commit->txn.events.size(), 1u);
+  EXPECT_EQ(commit->txn.events[0].kind, "vm.continued");
+  step(event::TxnDone{commit->op, Outcome::done, ++version_});
+  now_ += 20s;
+  EXPECT_TRUE(step(event::GuardReport{1, false, {}}).empty());
+}
+
+TEST_F(HostStory, other_disk_error_is_told_in_the_systems_words) {
+  run_vm1();
+  auto actions = step(event::Paused{VmId("vm-1"), Epoch{1}, "root", false, "Input/output error"});
+  ASSERT_NE(status_in(actions), nullptr);
+  EXPECT_NE(status_in(actions)->message.find("Disk error on root"), std::string::npos);
+  EXPECT_NE(status_in(actions)->message.find("Input/output error"), std::string::npos);
+}
+
+TEST_F(HostStory, pause_of_another_epoch_is_nobodys) {
+  run_vm1();
+  auto old = kFull;
+  old.epoch = Epoch{0};
+  EXPECT_EQ(find<action::Commit>(step(old)), nullptr);
+  now_ += 10s;
+  EXPECT_EQ(find<action::Continue>(step(event::GuardReport{1, false, {}})), nullptr);
+}
+
+TEST_F(HostStory, paused_guest_is_not_continued_while_frozen_without_contact_or_taken_over) {
+  run_vm1();
+  step(event::TxnDone{find<action::Commit>(step(kFull))->op, Outcome::done, ++version_});
+  now_ += 10s;
+  EXPECT_EQ(find<action::Continue>(step(event::GuardReport{2, true, {VmId("vm-1")}})), nullptr);
+  EXPECT_EQ(find<action::Continue>(step(event::GuardReport{2, false, {VmId("vm-1")}})), nullptr);
+  auto actions = put("owners/vm-1", owner(Phase::assigned, "b", 2));
+  EXPECT_NE(find<action::Kill>(actions), nullptr);
+  now_ += 10s;
+  EXPECT_EQ(find<action::Continue>(step(event::GuardReport{2, false, {}})), nullptr);
+}
+
+TEST_F(HostStory, pause_heard_of_before_the_vm_was_adopted_counts) {
+  run_vm1();
+  const auto owner = core_.view().owner(VmId("vm-1"))->record;
+  HostCore next(HostId("a"), Timing{}, 2);
+  next.step(kFull, now_);
+  next.step(event::Adopted{{{VmId("vm-1"), Epoch{1}}}}, now_);
+  next.step(event::StoreReset{{{"owners/vm-1", 1, owner}, {"vms/vm-1", 1, vm("vm-1")}}, 1}, now_);
+  next.step(event::GuardReport{1, false, {}}, now_);
+  const auto granted = find<action::Grant>(next.step(event::Tick{}, now_))->op;
+  const auto publish = *find<action::Commit>(next.step(event::LeaseGranted{granted, true, 7, now_}, now_));
+  auto actions = next.step(event::TxnDone{publish.op, Outcome::done, 2}, now_);
+  const auto reclaim = *find<action::Commit>(actions);
+  actions = next.step(event::TxnDone{reclaim.op, Outcome::done, 3}, now_);
+  ASSERT_NE(status_in(actions), nullptr);
+  EXPECT_EQ(status_in(actions)->state, record::VmState::paused);
+}
+
 TEST_F(HostStory, guest_that_shuts_itself_down_stays_down) {
   run_vm1();
   auto actions = step(event::Exited{VmId("vm-1"), Epoch{1}, ExitKind::guest_shutdown, ""});

@@ -37,8 +37,8 @@ struct Leader::Placement {
       auto record = context.view.vms.find(vm);
       if (record != context.view.vms.end()) add(owner.record.host, record->second.record.spec.memory_mib);
       const auto* status = context.view.status_of(vm);
-      const bool up = status != nullptr && status->record.state == VmState::running &&
-                      status->record.epoch == owner.record.epoch;
+      const bool up = status != nullptr && status->record.epoch == owner.record.epoch &&
+                      (status->record.state == VmState::running || status->record.state == VmState::paused);
       if (!up) ++starting[owner.record.host];
     }
   }

@@ -133,7 +133,8 @@ struct OwnerRecord {
   bool operator==(const OwnerRecord&) const = default;
 };
 
-enum class VmState { stopped, starting, running, frozen, stopping, crashed, failed };
+// paused: a disk error stands in its way (VmStatus::message), QEMU holds the guest until it has passed.
+enum class VmState { stopped, starting, running, paused, frozen, stopping, crashed, failed };
 
 struct VmStatus {
   VmState state = VmState::stopped;

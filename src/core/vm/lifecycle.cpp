@@ -22,6 +22,7 @@ enum class Verdict {
   stops,
   to_stop,
   leaves,
+  waits,
   frozen,
   thaws,
   recovers,
@@ -49,6 +50,10 @@ constexpr std::array kRefusals = {
     Refusal{Verdict::leaves, Code::conflict,
             "VM {0} is stopping{1}. Try again when it has stopped: holdfast vm show {0}."},
     Refusal{
+        Verdict::waits, Code::conflict,
+        "VM {0} is paused{1} by a disk error and goes on by itself once that is mended. See what is wrong: "
+        "holdfast vm show {0}."},
+    Refusal{
         Verdict::frozen, Code::conflict,
         "VM {0} is frozen{1}: its host lost contact. It goes on there or is restarted elsewhere by itself."},
     Refusal{Verdict::thaws, Code::conflict,
@@ -71,6 +76,8 @@ constexpr std::array<std::array<Row, 2>, kVmStates> kTable = {{
     /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok}}}},
     /* running,  wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok}},
     /*           wanted running */   {{runs,     ok,     ok,     ok,     off_first,  ok}}}},
+    /* paused,   wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok}},
+    /*           wanted running */   {{waits,    ok,     ok,     ok,     off_first,  ok}}}},
     /* frozen,   wanted stopped */ {{{{thaws,    thaws,  ok,     thaws,  off_frozen, ok}},
     /*           wanted running */   {{frozen,   thaws,  ok,     thaws,  off_frozen, ok}}}},
     /* stopping, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, leaves,     ok}},
@@ -91,6 +98,8 @@ std::string_view said(VmState state) {
       return "starting";
     case VmState::running:
       return "running";
+    case VmState::paused:
+      return "paused";
     case VmState::frozen:
       return "frozen";
     case VmState::stopping:
@@ -124,8 +133,9 @@ bool has_owner(const OwnerRecord* owner) {
 Status check_task(Command command, const record::VmRecord& vm, const record::TaskRecord* active) {
   if (vm.active_task.empty()) return {};
   const bool is_known = active != nullptr && active->id == vm.active_task;
-  const bool ends_with_it = is_known && (active->kind == TaskKind::vm_start || active->kind == TaskKind::vm_stop ||
-                                         active->kind == TaskKind::vm_reset);
+  const bool ends_with_it =
+      is_known && (active->kind == TaskKind::vm_start || active->kind == TaskKind::vm_stop ||
+                   active->kind == TaskKind::vm_reset);
   if (command == Command::kill && ends_with_it) return {};
   const std::string kind = is_known ? std::string(record::name_of(active->kind)) : "another command";
   return Error{Code::conflict,

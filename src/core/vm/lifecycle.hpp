@@ -13,7 +13,7 @@ namespace hf::vm {
 
 enum class Command { start, stop, kill, reset, remove, edit };
 inline constexpr std::size_t kCommands = 6;
-inline constexpr std::size_t kVmStates = 7;
+inline constexpr std::size_t kVmStates = 8;
 
 // status, owner: null where the store has none (the VM never ran).
 // Code::conflict: another command is under way, or the state passes by itself; Code::invalid: illegal as

@@ -63,9 +63,9 @@ TEST(LifeCycle, every_cell_is_as_written) {
   const std::map<VmState, std::pair<std::string, std::string>> expected = {
       // wanted stopped, wanted running
       {VmState::stopped, {"sde", "kKe"}},  {VmState::starting, {"Ke", "kKe"}},
-      {VmState::running, {"kKe", "kKre"}}, {VmState::frozen, {"Ke", "Ke"}},
-      {VmState::stopping, {"Ke", "kKe"}},  {VmState::crashed, {"sde", "kKe"}},
-      {VmState::failed, {"sde", "skKe"}},
+      {VmState::running, {"kKe", "kKre"}}, {VmState::paused, {"kKe", "kKre"}},
+      {VmState::frozen, {"Ke", "Ke"}},     {VmState::stopping, {"Ke", "kKe"}},
+      {VmState::crashed, {"sde", "kKe"}},  {VmState::failed, {"sde", "skKe"}},
   };
   ASSERT_EQ(expected.size(), kVmStates);
   for (const auto& [state, letters] : expected) {

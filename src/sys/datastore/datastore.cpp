@@ -101,14 +101,22 @@ Status sync_folder(const std::string& folder) {
   return {};
 }
 
+Status write_durably(const std::string& path, const std::string& text) {
+  TRY_ASSIGN(const File file, open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  TRY(write_all(file, text, path));
+  if (::fsync(file.fd()) != 0) return from_errno("Cannot make " + path + " durable", errno);
+  return {};
+}
+
 // After it returns, a reader finds the whole new text or, if it failed, the whole old one, also after a power
 // loss.
 Status replace_text(const std::string& folder, const std::string& path, const std::string& text) {
   const std::string temporary = path + ".new";
-  {
-    TRY_ASSIGN(const File file, open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644));
-    TRY(write_all(file, text, temporary));
-    if (::fsync(file.fd()) != 0) return from_errno("Cannot make " + temporary + " durable", errno);
+  if (const Status written = write_durably(temporary, text); !written.ok()) {
+    ::unlink(temporary.c_str());  // if it is there; else it is overwritten next time
+    if (written.code() != Code::no_room) return written;
+    return Error{Code::no_room,
+                 "The datastore of " + path + " is full. Free some space on it and try again."};
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) return from_errno("Cannot rename " + temporary, errno);
   return sync_folder(folder);

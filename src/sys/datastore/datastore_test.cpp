@@ -3,6 +3,7 @@
 #include "sys/datastore/datastore.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 
 #include <condition_variable>
 #include <cstdlib>
@@ -130,6 +131,27 @@ struct Gate {
     changed.notify_all();
   }
 };
+
+TEST(FullDatastore, owner_that_cannot_be_written_is_no_room_and_the_old_one_stands) {
+  test::TempFolder folder;
+  if (::mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=64k") != 0) GTEST_SKIP() << "needs root";
+  const std::unique_ptr<const char, int (*)(const char*)> mounted(
+      folder.path().c_str(), [](const char* path) { return ::umount2(path, MNT_DETACH); });
+  ASSERT_TRUE(make_marker(folder.path(), {kId, "nfs1", 5}).ok());
+  ASSERT_TRUE(confirm_owner(folder.path(), owner(1, "host1")).ok());
+  {
+    std::ofstream fill(folder / "filler", std::ios::binary);
+    while (fill << std::string(4096, 'f') && fill.flush()) {
+    }
+  }
+  const Status full = confirm_owner(folder.path(), owner(2, "host2"));
+  EXPECT_EQ(full.code(), Code::no_room);
+  EXPECT_NE(full.error().what.find("is full"), std::string::npos) << full.error().what;
+  EXPECT_FALSE(std::filesystem::exists(folder / ".holdfast/vms/vm-1.owner.new"));
+  EXPECT_EQ(read_owner(folder.path(), VmId("vm-1"))->host, HostId("host1"));
+  std::filesystem::remove(folder / "filler");
+  EXPECT_TRUE(confirm_owner(folder.path(), owner(2, "host2")).ok());
+}
 
 TEST(CallWorker, returns_results_and_errors) {
   CallWorker worker;

@@ -183,6 +183,21 @@ TEST(Image, full_datastore_is_no_room_and_leaves_nothing) {
   EXPECT_EQ(status, 0);
 }
 
+TEST(Image, disk_that_cannot_grow_for_want_of_room_stays_as_it_was) {
+  test::TempFolder scratch;
+  fs::create_directory(scratch / "full");
+  const std::string path = scratch / "full" + "/a.qcow2";
+  const int status = on_full_disk(scratch / "full", [&] {
+    if (!create(path, {DiskFormat::qcow2, kMiB, false}).ok()) return false;
+    // Its table of the mapping alone has 1 MiB then.
+    auto grown = grow(path, DiskFormat::qcow2, std::uint64_t{64} << 40);
+    const bool is_told = grown.code() == Code::no_room && grown.error().what.find("is full") != std::string::npos;
+    return is_told && info(path)->size_bytes == kMiB && run_tool({"qemu-img", "check", "-q", path})->ok();
+  });
+  if (status == -1) GTEST_SKIP() << "no mount namespaces here";
+  EXPECT_EQ(status, 0);
+}
+
 TEST(Image, direct_io_is_probed_without_a_trace) {
   test::TempFolder scratch;
   const int fd = ::open((scratch / "x").c_str(), O_CREAT | O_RDWR | O_DIRECT, 0600);

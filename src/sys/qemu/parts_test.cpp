@@ -20,6 +20,7 @@
 #include "sys/qemu/accelerator.hpp"
 #include "sys/qemu/exit_reason.hpp"
 #include "sys/qemu/guest_agent.hpp"
+#include "sys/qemu/pause_note.hpp"
 #include "sys/qemu/qmp.hpp"
 #include "sys/qemu/resolve.hpp"
 #include "sys/qemu/run_dir.hpp"
@@ -387,6 +388,63 @@ TEST_F(ResolveTest, reference_cannot_leave_its_datastore) {
     request_.spec.cdroms = {{"setup", image}};
     EXPECT_EQ(resolve(request_, firmware_).code(), Code::invalid) << image;
   }
+}
+
+// As QEMU 7.2 says it.
+const std::string kNoSpace =
+    R"({"device": "", "nospace": true, "node-name": "d-root", "reason": "No space left on device",)"
+    R"( "operation": "write", "action": "stop"})";
+
+TEST(PauseNote, failed_write_and_stop_are_a_pause_and_resume_ends_it) {
+  PauseNote note(VmId("vm-1"), Epoch{3});
+  EXPECT_FALSE(note.on_event("BLOCK_IO_ERROR", kNoSpace));
+  const auto paused = note.on_event("STOP", "{}");
+  ASSERT_TRUE(paused && paused->error);
+  EXPECT_EQ(paused->vm, VmId("vm-1"));
+  EXPECT_EQ(paused->epoch, Epoch{3});
+  EXPECT_EQ(paused->error->disk, "root");
+  EXPECT_TRUE(paused->error->no_room);
+  EXPECT_EQ(paused->error->text, "No space left on device");
+  const auto went_on = note.on_event("RESUME", "{}");
+  ASSERT_TRUE(went_on);
+  EXPECT_FALSE(went_on->error);
+  EXPECT_FALSE(note.on_event("STOP", "{}"));
+}
+
+TEST(PauseNote, stop_and_resume_without_a_failed_disk_are_not_told) {
+  PauseNote note(VmId("vm-1"), Epoch{3});
+  EXPECT_FALSE(note.on_event("STOP", "{}"));
+  EXPECT_FALSE(note.on_event("RESUME", "{}"));
+  std::string reported = kNoSpace;
+  reported.replace(reported.find("stop"), 4, "report");
+  EXPECT_FALSE(note.on_event("BLOCK_IO_ERROR", reported));
+  EXPECT_FALSE(note.on_event("STOP", "{}"));
+  for (const char* nonsense : {"", "[]", "{", "7", R"({"action":5})"}) {
+    EXPECT_FALSE(note.on_event("BLOCK_IO_ERROR", nonsense));
+    EXPECT_FALSE(note.on_event("STOP", "{}"));
+  }
+}
+
+TEST(PauseNote, answer_to_a_question_is_told_once) {
+  PauseNote note(VmId("vm-1"), Epoch{3});
+  EXPECT_FALSE(note.on_answer(std::nullopt));
+  EXPECT_TRUE(note.on_answer(DiskError{}));
+  EXPECT_TRUE(note.on_answer(std::nullopt));
+  EXPECT_FALSE(note.on_answer(std::nullopt));
+}
+
+TEST(PauseNote, failed_disk_is_found_in_what_qemu_answers) {
+  EXPECT_TRUE(is_paused_by_disk(R"({"status": "io-error", "singlestep": false, "running": false})"));
+  for (const char* other :
+       {R"({"status": "prelaunch"})", R"({"status": "paused"})", R"({"status": 1})", "", "[]"})
+    EXPECT_FALSE(is_paused_by_disk(other)) << other;
+  const auto found =
+      disk_error_of_query(R"([{"io-status": "ok", "inserted": {"node-name": "d-root"}}, 5, {"inserted": 7},)"
+                          R"( {"io-status": "nospace", "inserted": {"node-name": "d-data"}}])");
+  EXPECT_EQ(found.disk, "data");
+  EXPECT_TRUE(found.no_room);
+  EXPECT_FALSE(disk_error_of_query(R"([{"io-status": "failed"}])").no_room);
+  EXPECT_EQ(disk_error_of_query("{").disk, "");
 }
 
 }  // namespace

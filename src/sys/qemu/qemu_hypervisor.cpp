@@ -18,6 +18,7 @@
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/exit_reason.hpp"
 #include "sys/qemu/guest_agent.hpp"
+#include "sys/qemu/pause_note.hpp"
 #include "sys/qemu/start_qemu.hpp"
 #include "sys/qemu/unix_socket.hpp"
 
@@ -32,26 +33,45 @@ constexpr Duration kBusyTick = 1s;    // something is to be tried again
 constexpr Duration kQuietTick = 10s;  // logs are looked at
 constexpr std::size_t kLastLog = 16 * 1024;
 
-// What the monitor said about the end. Shared by the machine and its monitor's reader, which may outlive each
-// other.
-struct ShutdownNote {
-  std::mutex mutex;
-  std::string reason;
+// What the monitor said about pauses and the end. Shared by the machine and its monitor's reader, which may outlive
+// each other.
+class MonitorNote {
+ public:
+  MonitorNote(const VmId& vm, Epoch epoch, Hypervisor::OnPause on_pause)
+      : on_pause_(std::move(on_pause)), pause_(vm, epoch) {}
 
   void take(const std::string& event, const std::string& data) {
-    if (event != "SHUTDOWN") return;
+    const std::lock_guard lock(mutex_);
+    if (event == "SHUTDOWN") take_shutdown(data);
+    tell(pause_.on_event(event, data));
+  }
+  void take_answer(std::optional<DiskError> error) {
+    const std::lock_guard lock(mutex_);
+    tell(pause_.on_answer(std::move(error)));
+  }
+  std::string shutdown_reason() {
+    const std::lock_guard lock(mutex_);
+    return shutdown_reason_;
+  }
+
+ private:
+  void take_shutdown(const std::string& data) {
     const auto object = nlohmann::json::parse(data, nullptr, false);
     if (!object.is_object() || !object.contains("reason") || !object["reason"].is_string()) return;
-    const std::lock_guard lock(mutex);
-    reason = object["reason"].get<std::string>();
+    shutdown_reason_ = object["reason"].get<std::string>();
   }
-  std::string read() {
-    const std::lock_guard lock(mutex);
-    return reason;
+  // With the lock, so that what is told is told in order.
+  void tell(const std::optional<VmPause>& pause) {
+    if (pause && on_pause_) on_pause_(*pause);
   }
+
+  const Hypervisor::OnPause on_pause_;
+  std::mutex mutex_;  // what follows
+  std::string shutdown_reason_;
+  PauseNote pause_;
 };
 
-QmpClient::OnEvent noting(const std::shared_ptr<ShutdownNote>& note) {
+QmpClient::OnEvent noting(const std::shared_ptr<MonitorNote>& note) {
   return [note](const std::string& event, const std::string& data) { note->take(event, data); };
 }
 
@@ -63,13 +83,17 @@ int milliseconds(Duration duration) {
 
 // One QEMU. `vm` and `pidfd` are written before the machine is `up` and not after.
 struct QemuHypervisor::Machine {
+  Machine(const VmId& id, Epoch epoch, const OnPause& on_pause)
+      : note(std::make_shared<MonitorNote>(id, epoch, on_pause)) {}
+
   RunningVm vm;
   RunDir dir;
   process::UniqueFd pidfd;
-  std::shared_ptr<ShutdownNote> note = std::make_shared<ShutdownNote>();
+  const std::shared_ptr<MonitorNote> note;
   std::atomic<bool> up = false;     // launched
   std::atomic<bool> ended = false;  // its process is gone; to be cleaned up
   std::atomic<bool> kill_requested = false;
+  std::atomic<bool> to_be_asked = false;  // the monitor was connected late: events before that were not heard
 
   // Connects if there is no connection. QEMU need not be awake for it.
   Result<std::shared_ptr<QmpClient>> monitor() {
@@ -77,6 +101,7 @@ struct QemuHypervisor::Machine {
     if (!monitor_ || monitor_->has_closed(0s)) {
       monitor_.reset();
       TRY_ASSIGN(monitor_, QmpClient::connect(dir.qmp_socket(), noting(note)));
+      to_be_asked = true;
     }
     return monitor_;
   }
@@ -86,6 +111,23 @@ struct QemuHypervisor::Machine {
     if (!qmp.ok()) return false;
     const auto status = (*qmp)->execute("query-status", {}, 1s);
     return status.ok() && status->find("prelaunch") != std::string::npos;
+  }
+  // Tells of a pause, or of its end, that no event was heard of. False: to be asked again; a frozen one is not waited
+  // for.
+  bool ask_about_pause() {
+    const auto qmp = monitor();
+    if (!qmp.ok() || !(*qmp)->is_ready()) return false;
+    const auto status = (*qmp)->execute("query-status", {}, 1s);
+    if (!status.ok()) return false;
+    if (!is_paused_by_disk(*status)) {
+      note->take_answer(std::nullopt);
+    } else {
+      const auto disks = (*qmp)->execute("query-block", {}, 1s);
+      if (!disks.ok()) return false;
+      note->take_answer(disk_error_of_query(*disks));
+    }
+    to_be_asked = false;
+    return true;
   }
   void set_monitor(std::unique_ptr<QmpClient> monitor) {
     const std::lock_guard lock(mutex_);
@@ -133,9 +175,10 @@ Status QemuHypervisor::prepare_folders() {
   return process::Cgroup(options_.cgroup_root + "/vms").create();
 }
 
-Result<std::vector<RunningVm>> QemuHypervisor::adopt(OnExit on_exit) {
+Result<std::vector<RunningVm>> QemuHypervisor::adopt(OnExit on_exit, OnPause on_pause) {
   ENSURE(!watcher_.joinable(), "adopt() is called once");
   on_exit_ = std::move(on_exit);
+  on_pause_ = std::move(on_pause);
   TRY(prepare_folders());
   TRY_ASSIGN(const auto names, process::list_folder(options_.run_dir + "/vms"));
   for (const auto& name : names) adopt_one(VmId(name));
@@ -163,7 +206,7 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
     return clean_up_unborn(vm, "a launch that was cut short is cleaned up");
   }
   const auto cgroup = options_.cgroup_of(vm);
-  auto machine = std::make_shared<Machine>();
+  auto machine = std::make_shared<Machine>(vm, record->epoch, on_pause_);
   machine->vm = {vm,
                  record->epoch,
                  record->pid,
@@ -180,7 +223,8 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
   if (is_ours) {
     machine->pidfd = std::move(*pidfd);
     // safety: launched, but never resumed: its right was never confirmed to the end, and nobody would ever resume it.
-    if (machine->was_never_resumed()) return clean_up_unborn(vm, "a VM that was launched but not resumed is ended");
+    if (machine->was_never_resumed())
+      return clean_up_unborn(vm, "a VM that was launched but not resumed is ended");
   }
   machine->ended = !is_ours;
   log(Level::info, is_ours ? "a running VM is taken up again" : "a VM ended while no daemon ran",
@@ -234,7 +278,7 @@ Result<RunningVm> QemuHypervisor::launch(const LaunchRequest& request) {
       request.vm.text.front() == '.') {
     return Error{Code::invalid, "\"" + request.vm.text + "\" is not a VM id."};
   }
-  auto machine = std::make_shared<Machine>();
+  auto machine = std::make_shared<Machine>(request.vm, request.epoch, on_pause_);
   machine->dir = options_.dir_of(request.vm);
   {
     const std::lock_guard lock(mutex_);
@@ -275,7 +319,38 @@ Status QemuHypervisor::command(const VmId& vm, std::string_view what) {
 // safety: the caller has been told by the guard that the VM is admitted.
 Status QemuHypervisor::resume(const VmId& vm) { return command(vm, "cont"); }
 
-Status QemuHypervisor::reset(const VmId& vm) { return command(vm, "system_reset"); }
+Status QemuHypervisor::continue_paused(const VmId& vm, Epoch epoch) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(vm));
+  if (machine->vm.epoch != epoch) {
+    return Error{Code::conflict, "The VM " + vm.text + " has been started again: that pause is over."};
+  }
+  TRY_ASSIGN(const auto monitor, machine->monitor());
+  TRY_ASSIGN(const std::string status, monitor->execute("query-status", {}, kCommandLimit));
+  if (!is_paused_by_disk(status)) {
+    // safety: not resumed, whatever it waits for: it may be the guard's word.
+    machine->note->take_answer(std::nullopt);
+    return {};
+  }
+  // safety: it had been resumed, so admitted, by whoever launched this epoch.
+  TRY(monitor->execute("cont", {}, kCommandLimit));
+  return {};
+}
+
+Status QemuHypervisor::reset(const VmId& vm) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(vm));
+  TRY_ASSIGN(const auto monitor, machine->monitor());
+  const auto deadline = Clock::now() + kCommandLimit;
+  TRY_ASSIGN(std::string status, monitor->execute("query-status", {}, kCommandLimit));
+  TRY(monitor->execute("system_reset", {}, kCommandLimit));
+  if (!is_paused_by_disk(status)) return {};
+  // QEMU resets a paused guest a moment after its answer, and leaves it as one that was never resumed.
+  while (is_paused_by_disk(status) && Clock::now() < deadline) {
+    TRY_ASSIGN(status, monitor->execute("query-status", {}, deadline - Clock::now()));
+  }
+  // safety: this QEMU had been resumed, so admitted: else no disk error had paused it.
+  TRY(monitor->execute("cont", {}, kCommandLimit));
+  return {};
+}
 
 Status QemuHypervisor::ask_to_stop(const VmId& vm) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));
@@ -346,7 +421,7 @@ void QemuHypervisor::watch() {
         must_retry |= !finish(machine);
         continue;
       }
-      must_retry |= !machine->monitor().ok();
+      must_retry |= !machine->monitor().ok() || (machine->to_be_asked && !machine->ask_about_pause());
       for (const auto& path : {machine->dir.console_log(), machine->dir.qemu_log()}) {
         const Status trimmed = trim_log(path, options_.log_bytes_max);
         if (!trimmed.ok()) log(Level::warn, "a log is not trimmed", {{"why", trimmed.error().what}});
@@ -369,8 +444,8 @@ void QemuHypervisor::watch() {
 bool QemuHypervisor::finish(const MachinePtr& machine) {
   machine->hear_out();
   const auto output = process::read_tail(machine->dir.qemu_log(), kLastLog);
-  const ExitReason reason =
-      explain_exit({machine->kill_requested, machine->note->read(), output ? *output : std::string()});
+  const ExitReason reason = explain_exit(
+      {machine->kill_requested, machine->note->shutdown_reason(), output ? *output : std::string()});
   // safety: an exit is reported only when nothing of the VM lives on this host any more.
   if (const Status erased = erase_traces(options_, machine->vm.vm, kKillRound); !erased.ok()) {
     log(Level::error, "an ended VM cannot be cleaned up yet",

@@ -1,8 +1,8 @@
 #pragma once
 // QemuHypervisor: the port Hypervisor on real QEMU processes. Owned by the daemon; destroying it leaves the
 // VMs running. Threads: one watcher that sees QEMUs end, and a reader for each monitor. OnExit comes from the
-// watcher: it must not call back into this object, post an event instead. Decides nothing: it never restarts
-// and never resumes by itself.
+// watcher, OnPause from any: they must not call back into this object, post an event instead. Decides nothing: it
+// never restarts and never resumes by itself.
 #include <condition_variable>
 #include <map>
 #include <memory>
@@ -21,9 +21,10 @@ class QemuHypervisor final : public Hypervisor {
   explicit QemuHypervisor(QemuOptions options);
   ~QemuHypervisor() override;
 
-  Result<std::vector<RunningVm>> adopt(OnExit on_exit) override;
+  Result<std::vector<RunningVm>> adopt(OnExit on_exit, OnPause on_pause) override;
   Result<RunningVm> launch(const LaunchRequest& request) override;
   Status resume(const VmId& vm) override;
+  Status continue_paused(const VmId& vm, Epoch epoch) override;
   Status ask_to_stop(const VmId& vm) override;
   Status kill(const VmId& vm) override;
   Status reset(const VmId& vm) override;
@@ -51,6 +52,7 @@ class QemuHypervisor final : public Hypervisor {
 
   const QemuOptions options_;
   OnExit on_exit_;
+  OnPause on_pause_;
   process::UniqueFd wake_;
   std::mutex mutex_;  // what follows
   std::condition_variable changed_;

@@ -103,6 +103,11 @@ Result<std::string> QmpClient::execute(std::string_view command, std::string_vie
   return Error{Code::failed, "QEMU refused " + std::string(command) + ": " + answer->text};
 }
 
+bool QmpClient::is_ready() {
+  const std::lock_guard lock(mutex_);
+  return ready_;
+}
+
 bool QmpClient::has_closed(Duration limit) {
   std::unique_lock lock(mutex_);
   return changed_.wait_for(lock, limit, [this] { return closed_; });

@@ -37,6 +37,8 @@ class QmpClient {
   // Code::outcome_unknown: it was asked and no answer came.
   Result<std::string> execute(std::string_view command, std::string_view arguments, Duration limit);
 
+  // Whether QEMU has greeted us, so that a command need not wait for that.
+  bool is_ready();
   // Whether the connection has ended, waiting for that at most `limit`; all its events were delivered then.
   bool has_closed(Duration limit);
 
