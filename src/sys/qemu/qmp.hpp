@@ -32,10 +32,12 @@ class QmpClient {
   QmpClient(const QmpClient&) = delete;
   QmpClient& operator=(const QmpClient&) = delete;
 
-  // The JSON that QEMU returned. `arguments`: a JSON object or empty.
+  // The JSON that QEMU returned. `arguments`: a JSON object or empty. `passed_fd`: given to QEMU with the command
+  // (getfd, add-fd); it stays the caller's too.
   // Code::failed: QEMU refused, in its words. Code::unavailable, Code::timed_out: it was not asked.
   // Code::outcome_unknown: it was asked and no answer came.
-  Result<std::string> execute(std::string_view command, std::string_view arguments, Duration limit);
+  Result<std::string> execute(std::string_view command, std::string_view arguments, Duration limit,
+                              int passed_fd = -1);
 
   // Whether the connection has ended, waiting for that at most `limit`; all its events were delivered then.
   bool has_closed(Duration limit);
