@@ -3,21 +3,21 @@
 // was written while the guest runs on (perhaps for only a part of the time), or leave it stopped and copy the rest.
 // Pure; a value of one thread.
 //
-// What is known: P, the pages that the scan found; c, the time that a page took in the latest rounds; f, the part of the
-// stop that does not depend on P (stop, scan, save, load). The guest stays stopped when P c fits into the time that the
-// target leaves: B = max(stop_max - f, stop_max / 4). (Where f alone is near the target, copying on gains little.)
+// What is known: P, the pages that the scan found; c, the time that a page took in the latest rounds; f, the part of
+// the stop that does not depend on P (stop, scan, save, load). The guest stays stopped when P c fits into the time that
+// the target leaves: B = max(stop_max - f, stop_max / 4). (Where f alone is near the target, copying on gains little.)
 //
-// Why it ends, whatever the guest does. Let W be the pages that the guest writes in a second at full speed, and X <= 1 the
-// share of time that it may run. A round of P pages takes P c, so the next scan finds at most P' = (W X c) P.
+// Why it ends, whatever the guest does. Let W be the pages that the guest writes in a second at full speed, and X <= 1
+// the share of time that it may run. A round of P pages takes P c, so the next scan finds at most P' = (W X c) P.
 // A round is called good if P' <= kGood P.
 //   1. Good rounds follow one another at most log(P_all / P_least) / log(1 / kGood) times, P_all being all of RAM and
 //      P_least = B / c: then the rest fits.
 //   2. Any other round makes X smaller by kSlower, never larger, until X = share_min: at most
 //      log(1 / share_min) / log(1 / kSlower) + 1 times. The first is for nothing: a burst is no trend.
-//   3. A round that is not good at X = share_min ends the copy: stop now, whatever is left; it is at most what the guest
-//      can write at share_min during one round, and the stop it costs is reported.
-// So the number of rounds is finite: with 4 GiB, kGood 0.7, kSlower 0.7, share_min 0.05 at most 10 bad ones, and most
-// guests converge as soon as W X c <= 0.7: a link of half the guest's speed is enough at X = 0.35.
+//   3. A round that is not good at X = share_min ends the copy: stop now, whatever is left. That is at most what the
+//      guest can write at share_min during one round, and the stop it costs is reported.
+// So the number of rounds is finite: with kSlower 0.7 and share_min 0.05 at most 10 rounds are bad, and most guests
+// converge as soon as W X c <= 0.7: a link of half the guest's speed is enough at X = 0.35.
 #include <cstdint>
 #include <optional>
 

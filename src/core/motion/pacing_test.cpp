@@ -1,5 +1,5 @@
-// Goal: the copy of any guest ends, within the promised number of rounds, and guests that converge by themselves are not
-// slowed down. Method: model guests that write at a rate into a working set, over links of any speed.
+// Goal: the copy of any guest ends, within the promised number of rounds, and guests that converge by themselves are
+// not slowed down. Method: model guests that write at a rate into a working set, over links of any speed.
 #include "core/motion/pacing.hpp"
 
 #include <gtest/gtest.h>
