@@ -21,11 +21,7 @@ struct DeviceState {
 };
 // The source has seen that this host owns the VM. (The store says so too, if this word is lost.)
 struct Committed {};
-// The source gave up before the commit, with its reason.
-struct Aborted {
-  std::string why;
-};
-using ReceiverEvent = std::variant<DeviceState, Committed, Aborted>;
+using ReceiverEvent = std::variant<DeviceState, Committed>;
 
 struct ReceiverProgress {
   std::uint64_t rounds = 0;  // whole ones
@@ -40,7 +36,8 @@ class Receiver {
   virtual ~Receiver() = default;
 
   // Waits for what the source has to say. Any error is final: the copy is worth nothing any more, unless Committed came
-  // before. Code::unavailable: the source is gone or silent; corrupt: damaged or hostile data.
+  // before. Code::unavailable: the source is gone or silent; corrupt: damaged or hostile data; failed: the source gave
+  // up, with its reason.
   virtual Result<ReceiverEvent> next() = 0;
   virtual Status tell_loaded() = 0;
 
