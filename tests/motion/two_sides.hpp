@@ -70,7 +70,6 @@ class TwoSides : public testing::Test {
     options_.uid = options_.gid = kUser;
     options_.shim = HF_SHIM;
     options_.launch_limit = kStep;
-    options_.memory_tracker = "none";
     std::filesystem::create_directories(folder_ / "store/vm-a");
     std::filesystem::create_symlink("vm-a", folder_ / "store/vm-b");
     ASSERT_TRUE(lab::run({"truncate", "-s", "8M", disk()}).ok());
