@@ -112,6 +112,7 @@ Status Source::round(engine::PageSet pages) {
   show(Phase::copying, engine::count_of(pages));
   TRY(sender_->start_round(std::move(pages)));
   TRY_ASSIGN(const engine::RoundReport report, sender_->finish_round());
+  ++done_.rounds;
   pacing_.copied({report.plain_pages + report.delta_pages, report.took});
   log(Level::info, "a round was copied",
       {{"round", std::to_string(report.round)},
@@ -142,6 +143,7 @@ Status Source::stop_for_good(engine::PageSet pages) {
   done_.state_bytes = state.size();
   TRY(sender_->send_device_state(std::as_bytes(std::span(state))));
   TRY(sender_->finish_round());
+  ++done_.rounds;
   done_.stop.copy = laps.lap();
   TRY(sender_->wait_loaded(kLoadLimit));
   done_.stop.load = laps.lap();
@@ -179,7 +181,6 @@ int Source::finish() {
   }
   reporter_ = std::jthread();
   const engine::RoundReport all = sender_->total();
-  done_.rounds = all.round;
   done_.zero_pages = all.zero_pages;
   done_.delta_pages = all.delta_pages;
   done_.plain_pages = all.plain_pages;

@@ -68,6 +68,7 @@ class Motion : public test::TwoSides {
   void start_guest(const std::string& options) {
     words_ = options;
     boot(words_, "errors=0");
+    ASSERT_TRUE(says(a_, "errors=0"));
   }
   const VmId& other() const { return owner_ == a_ ? b_ : a_; }
 
@@ -182,7 +183,7 @@ class Motion : public test::TwoSides {
 };
 
 TEST_F(Motion, guest_that_writes_40_MB_a_second_is_whole_after_each_of_ten_moves) {
-  start_guest(words(32, 40));
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(32, 40)));
   for (int round = 0; round < 10; ++round) {
     ASSERT_NO_FATAL_FAILURE(move());
     expect_guest_whole();
@@ -192,7 +193,8 @@ TEST_F(Motion, guest_that_writes_40_MB_a_second_is_whole_after_each_of_ten_moves
 }
 
 TEST_F(Motion, guest_that_writes_200_MB_a_second_is_whole_after_each_of_ten_moves) {
-  start_guest(words(64, 200));
+  memory_mib_ = 256;
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(64, 200)));
   for (int round = 0; round < 10; ++round) {
     ASSERT_NO_FATAL_FAILURE(move());
     expect_guest_whole();
@@ -212,7 +214,7 @@ TEST_F(Motion, guest_moves_over_TLS_between_hosts_that_know_each_other) {
     std::filesystem::create_directories(folder);
     ASSERT_TRUE(pki::save({ca->certificate_pem, *own}, folder).ok());
   }
-  start_guest(words(16, 40));
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(16, 40)));
   ASSERT_NO_FATAL_FAILURE(move());
   expect_guest_whole();
 }
@@ -225,7 +227,7 @@ class MotionFault : public Motion, public testing::WithParamInterface<std::pair<
 
 TEST_P(MotionFault, before_the_commit_leaves_the_guest_running_at_the_source_alone) {
   const auto [event, step] = GetParam();
-  start_guest(words(16, 20));
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(16, 20)));
   for (int time = 0; time < 2; ++time) {
     Party sender, receiver;
     const std::string endpoint = prepare(receiver);
@@ -290,7 +292,7 @@ INSTANTIATE_TEST_SUITE_P(Each, MotionFault,
                                          std::pair(Event::cancelled, Step::ready)));
 
 TEST_F(Motion, source_whose_holdfastd_goes_before_the_question_resumes_its_guest_by_itself) {
-  start_guest(words(16, 20));
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(16, 20)));
   Party sender, receiver;
   send(sender, prepare(receiver), 5'000'000);
   ASSERT_TRUE(sender.reports.next<Progress>());
@@ -299,7 +301,7 @@ TEST_F(Motion, source_whose_holdfastd_goes_before_the_question_resumes_its_guest
 }
 
 TEST_F(Motion, source_whose_holdfastd_goes_after_the_question_leaves_its_guest_stopped) {
-  start_guest(words(16, 20));
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(16, 20)));
   Party sender, receiver;
   send(sender, prepare(receiver));
   ASSERT_TRUE(sender.reports.next<ReadyToCommit>()) << sender.reports.failed().error.what << logs();
@@ -318,7 +320,7 @@ TEST_F(Motion, source_whose_holdfastd_goes_after_the_question_leaves_its_guest_s
 }
 
 TEST_F(Motion, source_or_its_qemu_killed_after_the_commit_takes_nothing_from_the_destination) {
-  start_guest(words(16, 20));
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(16, 20)));
   Party sender, receiver;
   send(sender, prepare(receiver));
   ASSERT_TRUE(sender.reports.next<ReadyToCommit>()) << sender.reports.failed().error.what << logs();
