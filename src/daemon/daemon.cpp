@@ -90,7 +90,6 @@ Result<qemu::QemuOptions> qemu_options(const config::HostConfig& config) {
   if (config.qemu.gid >= 0) options.gid = static_cast<gid_t>(config.qemu.gid);
   options.nice = config.qemu.nice;
   options.accelerator = qemu::choose_accelerator(qemu::read_kvm_facts());
-  options.memory_tracker = process::memory_tracker(!options.shim.empty());
   options.command = vm::qemu_command;
   return options;
 }

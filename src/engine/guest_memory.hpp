@@ -14,7 +14,7 @@ namespace hf::engine {
 
 // One memory backend of QEMU.
 struct RamBlock {
-  std::uint64_t bytes = 0;         // a multiple of page_bytes
+  std::uint64_t bytes = 0;                // a multiple of page_bytes
   std::uint64_t page_bytes = kPageBytes;  // 4096, or a huge page's size
   std::uint64_t address_in_qemu = 0;      // where QEMU has it mapped
   bool operator==(const RamBlock&) const = default;
@@ -53,6 +53,8 @@ class GuestMemory {
   };
   GuestMemory() = default;
   void unmap();
+  std::size_t block_of(PageNumber page) const;
+  Status discard_in(std::size_t block, std::uint64_t begin, std::uint64_t end);  // bytes within the block
 
   std::vector<RamBlock> blocks_;
   std::vector<Mapping> mappings_;

@@ -1,5 +1,5 @@
 #pragma once
-// Tracker: which pages a guest has written. Two ways: PAGEMAP_SCAN (pagemap_tracker.hpp; Linux 6.7 or later and a
+// Tracker: which pages a guest has written. Two ways: PAGEMAP_SCAN (pagemap_tracker.hpp; Linux 6.9 or later and a
 // QEMU that runs with our shim) and comparison with a copy of all of RAM (compare_tracker.hpp; slow, works anywhere).
 // One thread at a time.
 #include <memory>
@@ -25,7 +25,7 @@ class Tracker {
   // Ends the tracking; the guest pays nothing for it afterwards. The destructor does it as well.
   virtual void disarm() = 0;
 
-  // For people: "PAGEMAP_SCAN", or "comparison: this kernel (6.1) has no PAGEMAP_SCAN; 6.7 has".
+  // For people: "PAGEMAP_SCAN", or "comparison (takes up to 512 MiB more, and longer stops): the kernel here is 6.1".
   virtual const std::string& describe() const = 0;
 };
 

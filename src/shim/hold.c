@@ -24,7 +24,7 @@
 // processors, or where the C library has not registered rseq (glibc < 2.35, GLIBC_TUNABLES), it is a plain
 // check followed by the call.
 //
-// Write tracking of guest RAM for vMotion and FT will live in a file of its own beside this one.
+// Write tracking of guest RAM for vMotion and FT: track.c.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,14 +1,12 @@
 #include "sys/process/host_facts.hpp"
 
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <spawn.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -21,9 +19,6 @@ extern "C" char** environ;
 
 namespace hf::process {
 namespace {
-
-// Newer than Debian 12's headers: linux/userfaultfd.h of Linux 6.7.
-constexpr std::uint64_t kFeatureWpAsync = 1ULL << 15;
 
 Result<std::string> output_of(std::vector<std::string> command) {
   int ends[2];
@@ -54,14 +49,13 @@ Result<std::string> output_of(std::vector<std::string> command) {
 
 }  // namespace
 
-Result<std::uint64_t> parse_memory_mib(std::string_view meminfo) {
-  constexpr std::string_view kLabel = "MemTotal:";
-  const auto at = meminfo.find(kLabel);
-  if (at == std::string_view::npos) return Error{Code::corrupt, "/proc/meminfo has no MemTotal."};
-  meminfo.remove_prefix(meminfo.find_first_not_of(' ', at + kLabel.size()));
+Result<std::uint64_t> parse_memory_mib(std::string_view meminfo, std::string_view label) {
+  const auto at = meminfo.find(label);
+  if (at == std::string_view::npos) return Error{Code::corrupt, "/proc/meminfo has no " + std::string(label)};
+  meminfo.remove_prefix(std::min(meminfo.find_first_not_of(' ', at + label.size()), meminfo.size()));
   std::uint64_t kib = 0;
   if (std::from_chars(meminfo.data(), meminfo.data() + meminfo.size(), kib).ec != std::errc{}) {
-    return Error{Code::corrupt, "MemTotal in /proc/meminfo is not a number."};
+    return Error{Code::corrupt, std::string(label) + " in /proc/meminfo is not a number."};
   }
   return kib / 1024;
 }
@@ -69,7 +63,7 @@ Result<std::uint64_t> parse_memory_mib(std::string_view meminfo) {
 Result<HostFacts> host_facts() {
   HostFacts facts;
   TRY_ASSIGN(const std::string meminfo, read_small_file("/proc/meminfo"));
-  TRY_ASSIGN(facts.memory_mib, parse_memory_mib(meminfo));
+  TRY_ASSIGN(facts.memory_mib, parse_memory_mib(meminfo, "MemTotal:"));
   facts.cpus = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   cpu_set_t allowed;
   if (::sched_getaffinity(0, sizeof allowed, &allowed) == 0) facts.cpus = CPU_COUNT(&allowed);
@@ -94,18 +88,6 @@ Status require_root() {
   if (::geteuid() == 0) return {};
   return Error{Code::denied,
                "Holdfast's host daemon must run as root: it makes cgroups, network devices and VMs."};
-}
-
-std::string memory_tracker(bool shim_is_preloaded) {
-  if (!shim_is_preloaded) return "compare: the shim is not preloaded into QEMU";
-  const UniqueFd fault(
-      static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)));
-  if (!fault) return "compare: userfaultfd is refused on this machine";
-  uffdio_api api{};
-  api.api = UFFD_API;
-  api.features = kFeatureWpAsync;
-  if (::ioctl(fault.get(), UFFDIO_API, &api) < 0) return "compare: the kernel is older than Linux 6.7";
-  return "written-pages";
 }
 
 }  // namespace hf::process

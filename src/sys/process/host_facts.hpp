@@ -13,7 +13,8 @@ struct HostFacts {
   std::uint64_t memory_mib = 0;  // of the machine
 };
 Result<HostFacts> host_facts();
-Result<std::uint64_t> parse_memory_mib(std::string_view meminfo);
+// `label`: "MemTotal:", "MemAvailable:". Code::corrupt if /proc/meminfo does not have it.
+Result<std::uint64_t> parse_memory_mib(std::string_view meminfo, std::string_view label);
 
 // "7.2.22" from the first line of `qemu-system-x86_64 --version`.
 Result<std::string> parse_qemu_version(std::string_view text);
@@ -21,8 +22,5 @@ Result<std::string> qemu_version(const std::string& binary);
 
 // Code::denied, with what to do, unless we run as root.
 Status require_root();
-
-// How the memory of a running guest could be tracked here, as a sentence for VmStatus::memory_tracker.
-std::string memory_tracker(bool shim_is_preloaded);
 
 }  // namespace hf::process

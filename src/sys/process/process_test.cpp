@@ -13,6 +13,7 @@
 #include "sys/process/host_facts.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
+#include "sys/process/write_tracking.hpp"
 
 namespace hf::process {
 namespace {
@@ -170,8 +171,8 @@ TEST(HostFacts, of_this_machine_are_plausible) {
   ASSERT_TRUE(facts.ok());
   EXPECT_GE(facts->cpus, 1);
   EXPECT_GE(facts->memory_mib, 64U);
-  EXPECT_EQ(*parse_memory_mib("MemTotal:        2048 kB\nMemFree: 1 kB\n"), 2U);
-  EXPECT_EQ(parse_memory_mib("MemFree: 1 kB\n").code(), Code::corrupt);
+  EXPECT_EQ(*parse_memory_mib("MemTotal:        2048 kB\nMemFree: 1 kB\n", "MemTotal:"), 2U);
+  EXPECT_EQ(parse_memory_mib("MemFree: 1 kB\n", "MemTotal:").code(), Code::corrupt);
 }
 
 TEST(HostFacts, qemu_version_is_read_or_refused) {
@@ -181,9 +182,14 @@ TEST(HostFacts, qemu_version_is_read_or_refused) {
   EXPECT_EQ(qemu_version("/no/such/qemu").code(), Code::not_found);
 }
 
-TEST(HostFacts, memory_tracker_says_why_not_better) {
-  EXPECT_NE(memory_tracker(false).find("shim"), std::string::npos);
-  EXPECT_FALSE(memory_tracker(true).empty());
+TEST(WriteTracking, a_kernel_before_6_9_is_named_and_what_is_no_pagemap_refused) {
+  const UniqueFd pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(why_no_pagemap_scan("6.8.12-1-amd64", pagemap.get()),
+            "the kernel here is 6.8.12-1-amd64, Linux 6.9 or later is needed");
+  EXPECT_NE(why_no_pagemap_scan("6.1.0-40-amd64", pagemap.get()), "");
+  EXPECT_NE(why_no_pagemap_scan("nonsense", pagemap.get()), "");
+  const UniqueFd other(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_NE(why_no_pagemap_scan("10.0.1", other.get()).find("no PAGEMAP_SCAN"), std::string::npos);
 }
 
 }  // namespace

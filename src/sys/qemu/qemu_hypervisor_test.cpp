@@ -23,6 +23,7 @@
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/qemu_hypervisor.hpp"
+#include "sys/qemu/shim_client.hpp"
 #include "sys/qemu/start_qemu.hpp"
 #include "sys/qemu/tap.hpp"
 
@@ -109,7 +110,6 @@ class QemuHypervisorTest : public testing::Test {
     options_.cgroup_root = *mount + "/hf-test-" + std::to_string(::getpid());
     options_.uid = options_.gid = kUser;
     options_.command = small_qemu;
-    options_.memory_tracker = "none";
     std::filesystem::create_directories(folder_ + "/store/vm-1");
     write_disk(folder_ + "/store/vm-1/root.raw");
     restart_daemon();
@@ -208,6 +208,7 @@ TEST_F(QemuHypervisorTest, launched_guest_stands_still_until_resumed) {
   ASSERT_TRUE(running.ok()) << running.error().what;
   EXPECT_EQ(running->epoch, Epoch{3});
   EXPECT_EQ(running->accelerator, "tcg");
+  EXPECT_EQ(running->memory_tracker, "none: QEMU runs without Holdfast's shim.");
   EXPECT_EQ(greetings(), 0);
   EXPECT_EQ(process::read_small_file(running->hold_page)->size(), 4096U);
   const auto members = process::Cgroup(running->cgroup).processes();
@@ -233,6 +234,24 @@ TEST_F(QemuHypervisorTest, real_command_line_runs_under_this_user) {
   ASSERT_TRUE(booted) << *hypervisor_->console_tail(vm_, 4096);
   ASSERT_TRUE(hypervisor_->ask_to_stop(vm_).ok());
   expect_exit(ExitKind::guest_shutdown);
+}
+
+TEST_F(QemuHypervisorTest, running_vm_says_how_its_memory_can_be_tracked_also_to_a_later_daemon) {
+  options_.command = vm::qemu_command;
+  options_.shim = HF_SHIM;
+  restart_daemon();
+  const auto running = hypervisor_->launch(request());
+  ASSERT_TRUE(running.ok()) << running.error().what;
+  const auto answer = ask_shim(options_.dir_of(vm_).memory_socket(), 10s);
+  ASSERT_TRUE(answer.ok()) << answer.error().what;
+  EXPECT_EQ(running->memory_tracker, describe_tracking(answer));
+  ASSERT_EQ(answer->ram.size(), 1U);
+  EXPECT_EQ(answer->ram[0].bytes, 16U << 20);
+  EXPECT_EQ(answer->qemu_pid, running->pid);
+  ASSERT_TRUE(hypervisor_->resume(vm_).ok());
+  restart_daemon();
+  ASSERT_EQ(adopted_.size(), 1U);
+  EXPECT_EQ(adopted_[0].memory_tracker, running->memory_tracker);
 }
 
 TEST_F(QemuHypervisorTest, reset_boots_the_guest_again) {

@@ -27,7 +27,6 @@ struct QemuOptions {
   int oom_score_adj = 0;
   Firmware firmware;
   AcceleratorChoice accelerator;
-  std::string memory_tracker;  // process::memory_tracker()
   std::size_t log_bytes_max = 8 << 20;
   Duration launch_limit = 10s;
   // The command line; another one only in tests.

@@ -18,6 +18,7 @@ struct RunDir {
   std::string qmp_socket() const { return path + "/qmp.sock"; }
   std::string engine_socket() const { return path + "/engine.sock"; }
   std::string console_socket() const { return path + "/console.sock"; }
+  std::string memory_socket() const { return path + "/memory.sock"; }
   std::string agent_socket() const { return path + "/agent.sock"; }
   std::string console_log() const { return path + "/console.log"; }
   std::string qemu_log() const { return path + "/qemu.log"; }
@@ -32,7 +33,7 @@ struct LaunchRecord {
   int pid = 0;
   std::uint64_t start_time = 0;  // process/identity.hpp
   std::string accelerator;
-  std::string memory_tracker;
+  std::string memory_tracker;  // empty until QEMU answers
   std::vector<std::string> command;
   bool incoming = false;  // started to take over a running guest's memory
   bool operator==(const LaunchRecord&) const = default;

@@ -15,6 +15,7 @@
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/exit_reason.hpp"
+#include "sys/qemu/shim_client.hpp"
 #include "sys/qemu/tap.hpp"
 
 namespace hf::qemu {
@@ -23,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 using process::UniqueFd;
 constexpr Duration kConnectRetry = 10ms;
 constexpr Duration kEraseLimit = 5s;
+constexpr Duration kShimLimit = 2s;
 
 Status make_dir(const std::string& path, mode_t mode, uid_t uid, gid_t gid) {
   if (::mkdir(path.c_str(), mode) < 0 && errno != EEXIST) return from_errno("Cannot create " + path, errno);
@@ -88,6 +90,7 @@ class Start {
     TRY(open_taps());
     TRY(spawn());
     TRY_ASSIGN(auto monitor, wait_for_monitor(deadline, std::move(on_event)));
+    TRY(note_memory_tracker());
     return StartedQemu{running_, std::move(process_.pidfd), std::move(monitor)};
   }
 
@@ -142,6 +145,7 @@ class Start {
     if (!options_.shim.empty()) {
       detach.environment.push_back("LD_PRELOAD=" + options_.shim);
       detach.environment.push_back("HOLDFAST_HOLD_PAGE=" + dir_.hold_page());
+      detach.environment.push_back("HOLDFAST_MEMORY_SOCKET=" + dir_.memory_socket());
     }
     detach.output_path = dir_.qemu_log();
     detach.cgroup = cgroup_.path();
@@ -159,7 +163,7 @@ class Start {
                 cgroup_.path(),
                 dir_.hold_page(),
                 name_of(options_.accelerator.accelerator),
-                options_.memory_tracker,
+                "",
                 request_.incoming,
                 request_.incoming ? GuestState::waits_for_memory : GuestState::stopped};
     TRY_ASSIGN(process::DetachRequest detach, detach_request());
@@ -173,6 +177,17 @@ class Start {
     running_.pid = process_.pid;
     taps_.clear();  // QEMU's now
     return {};
+  }
+
+  // Asks the one who knows: what is refused to QEMU's user in QEMU's sandbox may not be refused to us.
+  Status note_memory_tracker() {
+    running_.memory_tracker = options_.shim.empty()
+                                  ? "none: QEMU runs without Holdfast's shim."
+                                  : describe_tracking(ask_shim(dir_.memory_socket(), kShimLimit));
+    TRY_ASSIGN(const std::string text, process::read_small_file(dir_.launch_record()));
+    TRY_ASSIGN(LaunchRecord record, decode_launch_record(text));
+    record.memory_tracker = running_.memory_tracker;
+    return process::replace_file(dir_.launch_record(), encode(record), 0640);
   }
 
   Error in_its_own_words(const std::string& otherwise) {
