@@ -7,7 +7,7 @@ namespace {
 constexpr double kNewWeight = 0.3;      // of the last window in a mean
 constexpr double kBlockedShare = 0.2;   // from here on the link is what we wait for
 constexpr double kLinkGrowth = 1.05;    // a link that we do not wait for may be faster than it was seen
-constexpr double kForget = 0.05;        // what was not tried for some time comes back to the guess, and is tried again
+constexpr double kForget = 0.01;        // what was not tried for some time comes back to the guess, and is tried again
 constexpr double kWorthIt = 0.9;        // packing must be this much better: it takes processor time from the guests
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
@@ -21,10 +21,12 @@ void PackingChoice::observe(const Window& window) {
   if (bytes <= 0 || took <= 0) return;
   const auto used = static_cast<std::size_t>(window.packing);
   const double work = std::max(0.0, took - seconds(window.blocked) - seconds(window.packed));
+  const double used_weight = used == used_before_ ? kNewWeight : 1;  // what is known of it is old
+  used_before_ = used;
   work_seconds_ = mean(work_seconds_, work / bytes, kNewWeight);
   for (std::size_t i = 1; i < costs_.size(); ++i) {
     const Cost target = i == used ? Cost{seconds(window.packed) / bytes, sent / bytes} : kGuess[i];
-    const double weight = i == used ? kNewWeight : kForget;
+    const double weight = i == used ? used_weight : kForget;
     costs_[i] = {mean(costs_[i].seconds, target.seconds, weight), mean(costs_[i].ratio, target.ratio, weight)};
   }
   const bool waits_for_link = seconds(window.blocked) > kBlockedShare * took;

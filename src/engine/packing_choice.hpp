@@ -36,6 +36,7 @@ class PackingChoice {
 
   double time_of(std::size_t packing) const;
   std::array<Cost, 3> costs_ = kGuess;  // by Packing
+  std::size_t used_before_ = 0;
   double work_seconds_ = 1 / 2e9;       // of a byte, without packing
   double link_bytes_per_second_ = 0;    // 0: it never was the slower one
 };

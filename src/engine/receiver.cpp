@@ -62,7 +62,7 @@ class PageReceiver final : public Receiver {
       progress.rounds = rounds_;
     }
     for (const ReceiveWorker& worker : workers_) progress.pages += worker.pages();
-    progress.bytes = bytes_read();
+    for (const auto& connection : connections_.data) progress.bytes += connection->bytes_read();
     return progress;
   }
 
@@ -76,12 +76,6 @@ class PageReceiver final : public Receiver {
   Error failed(const Error& error) {
     control_.fail(error);
     return error;
-  }
-
-  std::uint64_t bytes_read() const {
-    std::uint64_t bytes = 0;
-    for (const auto& connection : connections_.data) bytes += connection->bytes_read();
-    return bytes;
   }
 
   bool is_handed_over() const {
@@ -106,10 +100,10 @@ class PageReceiver final : public Receiver {
 
   // Waits until the device state's round is in place; from then on nothing is written into guest memory any more.
   Status hand_over() {
-    std::uint64_t seen = bytes_read();
     while (true) {
       {
         const std::scoped_lock lock(mutex_);
+        awaited_ = device_round_;
         if (rounds_ > device_round_) return misplaced();
         if (rounds_ == device_round_) {
           for (const Stream& stream : streams_) {
@@ -120,14 +114,10 @@ class PageReceiver final : public Receiver {
         }
       }
       pollfd waiting[] = {{round_event_.get(), POLLIN, 0}, {connections_.failure->descriptor(), POLLIN, 0}};
-      const auto patience = std::chrono::duration_cast<std::chrono::milliseconds>(connections_.silence);
-      const int ready = ::poll(waiting, 2, static_cast<int>(patience.count()));
+      ::poll(waiting, 2, -1);  // the page connections' threads see to it that one of the two comes
       if (waiting[1].revents != 0) return connections_.failure->status();
       eventfd_t count = 0;
-      if (waiting[0].revents != 0) (void)::eventfd_read(round_event_.get(), &count);  // the number says nothing
-      const std::uint64_t now = bytes_read();
-      if (ready == 0 && now == seen) return Error{Code::unavailable, "The source stopped sending in the last round."};
-      seen = now;
+      (void)::eventfd_read(round_event_.get(), &count);  // the number says nothing
     }
   }
 
@@ -141,7 +131,8 @@ class PageReceiver final : public Receiver {
 
   Status take_frame(unsigned index) {
     ReceiveWorker& worker = workers_[index];
-    TRY_ASSIGN(const Frame frame, worker.connection().read(std::nullopt));
+    TRY_ASSIGN(const Frame frame, read(index));
+    if (frame.header.kind == wire::Kind::keep_alive) return {};
     if (frame.header.kind == wire::Kind::batch) {
       TRY_ASSIGN(const std::uint64_t round, open_round(index));
       return worker.place(frame, round);
@@ -150,6 +141,27 @@ class PageReceiver final : public Receiver {
     TRY_ASSIGN(const std::uint64_t round, open_round(index));
     TRY(worker.check_end(frame, round));
     return close_round(index, round);
+  }
+
+  // Between two rounds a page connection is silent as long as the guest runs; within one it is not.
+  Result<Frame> read(unsigned index) {
+    std::uint64_t suspect = 0;
+    while (true) {
+      Result<Frame> frame = workers_[index].connection().read(connections_.silence);
+      if (frame.ok() || frame.code() != Code::timed_out) return frame;
+      const std::uint64_t round = round_under_way(index);
+      if (round != 0 && round == suspect) return Error{Code::unavailable, frame.error().what};
+      suspect = round;  // it may have begun just now
+    }
+  }
+
+  // The round that this stream has not ended although it was begun; 0: none.
+  std::uint64_t round_under_way(unsigned index) const {
+    const std::scoped_lock lock(mutex_);
+    if (streams_[index].round > rounds_ && !streams_[index].is_open) return 0;
+    bool is_begun = awaited_ > rounds_;
+    for (const Stream& stream : streams_) is_begun = is_begun || stream.round > rounds_;
+    return is_begun ? rounds_ + 1 : 0;
   }
 
   // The round that this stream is in; a new one only when all streams have ended the last.
@@ -198,6 +210,7 @@ class PageReceiver final : public Receiver {
   std::vector<Stream> streams_;
   std::uint64_t rounds_ = 0;  // complete ones
   unsigned ended_ = 0;        // streams that have ended the round after them
+  std::uint64_t awaited_ = 0;  // the round of the device state, once that is there
   bool handed_over_ = false;
   std::vector<std::thread> threads_;
 };

@@ -5,6 +5,7 @@
 namespace hf::engine {
 namespace {
 constexpr unsigned kWindowBatches = 16;
+constexpr unsigned kLookChunks = 1024;  // between two looks at the clock: some milliseconds of zero pages
 
 // One thread adds, others read.
 void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) {
@@ -19,12 +20,13 @@ wire::Packing fixed(Compression compression) {
 }  // namespace
 
 SendWorker::SendWorker(const GuestMemory& memory, Connection& connection, stream::Throttle& throttle,
-                       const Failure& failure, Share share, const SenderOptions& options)
+                       const Failure& failure, Share share, Duration silence, const SenderOptions& options)
     : memory_(memory),
       connection_(connection),
       throttle_(throttle),
       failure_(failure),
       share_(share),
+      silence_(silence),
       compression_(options.compression),
       packed_(wire::kHeaderBytes + wire::kBodyMax),
       cache_(options.delta_cache_bytes / share.workers),
@@ -33,7 +35,7 @@ SendWorker::SendWorker(const GuestMemory& memory, Connection& connection, stream
 Status SendWorker::send_round(std::uint64_t round, const PageSet& pages) {
   sum_.round = round;
   batch_.begin(round);
-  window_start_ = sys::boot_now();
+  window_start_ = last_sent_ = sys::boot_now();
   blocked_before_ = connection_.blocked();
   for (const PageRange& range : pages) {
     const std::uint64_t end = range.first + range.count;
@@ -54,7 +56,14 @@ Status SendWorker::send_chunk(const PageRange& pages) {
     add(page);
     if (batch_.is_full()) TRY(flush());
   }
-  return {};
+  return ++chunks_ % kLookChunks == 0 ? keep_alive() : Status();
+}
+
+// There may be nothing to send for long, where memory is all zeros.
+Status SendWorker::keep_alive() {
+  if (sys::boot_now() - last_sent_ < silence_ / 3) return {};
+  last_sent_ = sys::boot_now();
+  return connection_.write(wire::frame_of(wire::Kind::keep_alive, {}));
 }
 
 // The worker's own pages without gaps, so that its cache is used evenly.
@@ -101,7 +110,8 @@ Status SendWorker::flush() {
   const wire::Bytes out = packed_frame(frame);
   const Instant before = sys::boot_now();
   TRY(throttle_.take(out.size(), failure_));
-  window_.blocked += sys::boot_now() - before;
+  last_sent_ = sys::boot_now();
+  window_.blocked += last_sent_ - before;
   TRY(connection_.write(out));
   sum_.batches += 1;
   sum_.pages += batch_.pages();

@@ -24,7 +24,7 @@ class SendWorker {
     unsigned workers = 1;
   };
   SendWorker(const GuestMemory& memory, Connection& connection, stream::Throttle& throttle, const Failure& failure,
-             Share share, const SenderOptions& options);
+             Share share, Duration silence, const SenderOptions& options);
 
   // Sends this worker's pages of a round and its end.
   Status send_round(std::uint64_t round, const PageSet& pages);
@@ -35,6 +35,7 @@ class SendWorker {
 
  private:
   Status send_chunk(const PageRange& pages);
+  Status keep_alive();
   void add(PageNumber page);
   void add_again(PageNumber page, const std::byte* guest);
   std::uint64_t index_of(PageNumber page) const;
@@ -48,6 +49,7 @@ class SendWorker {
   stream::Throttle& throttle_;
   const Failure& failure_;
   const Share share_;
+  const Duration silence_;
   const Compression compression_;
 
   wire::BatchWriter batch_;
@@ -56,6 +58,8 @@ class SendWorker {
   DeltaCache cache_;
   std::array<std::byte, wire::kDeltaMax> delta_;
   wire::RoundSum sum_;
+  unsigned chunks_ = 0;
+  Instant last_sent_{};
 
   PackingChoice choice_;
   PackingChoice::Window window_;

@@ -49,7 +49,7 @@ class PageSender final : public Sender {
     const auto workers = static_cast<unsigned>(connections_.data.size());
     for (unsigned index = 0; index < workers; ++index) {
       workers_.emplace_back(memory_, *connections_.data[index], throttle_, *connections_.failure,
-                            SendWorker::Share{index, workers}, options);
+                            SendWorker::Share{index, workers}, connections_.silence, options);
     }
     for (unsigned index = 0; index < workers; ++index) threads_.emplace_back([this, index] { run(index); });
   }

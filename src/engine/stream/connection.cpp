@@ -71,13 +71,13 @@ Error Connection::gone(const std::string& what) const {
   return {Code::unavailable, "The connection to " + peer_ + " " + what};
 }
 
-Status Connection::wait(short events, std::optional<Duration> patience) const {
+Status Connection::wait(short events, Duration patience) const {
   pollfd waiting[] = {{socket_.get(), events, 0}, {failure_.descriptor(), POLLIN, 0}};
-  const timespec timeout = to_timespec(patience.value_or(Duration::zero()));
-  const int ready = ::ppoll(waiting, 2, patience ? &timeout : nullptr, nullptr);
+  const timespec timeout = to_timespec(patience);
+  const int ready = ::ppoll(waiting, 2, &timeout, nullptr);
   if (ready < 0 && errno != EINTR) return from_errno("Cannot wait for the connection to " + peer_, errno);
   if (waiting[1].revents != 0) return failure_.status();
-  if (ready == 0) return gone("moved nothing for " + seconds_of(*patience) + ".");
+  if (ready == 0) return gone("moved nothing for " + seconds_of(patience) + ".");
   return {};
 }
 
@@ -195,7 +195,7 @@ Result<std::size_t> Connection::receive_tls(std::span<std::byte> to) {
 }
 
 // Until `needed` bytes are in the buffer.
-Status Connection::fill(std::size_t needed, std::optional<Duration> patience) {
+Status Connection::fill(std::size_t needed, Duration patience) {
   if (begin_ == end_) begin_ = end_ = 0;
   if (buffer_.size() - begin_ < needed) {
     std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
@@ -204,14 +204,20 @@ Status Connection::fill(std::size_t needed, std::optional<Duration> patience) {
   }
   while (end_ - begin_ < needed) {
     TRY_ASSIGN(const std::size_t count, receive(std::span(buffer_).subspan(end_)));
-    if (count == 0) TRY(wait(POLLIN, begin_ == end_ ? patience : silence_));
+    if (count == 0) {
+      const bool is_first = begin_ == end_;
+      const Status ready = wait(POLLIN, is_first ? patience : silence_);
+      if (!ready.ok() && is_first && !failure_.is_set() && ready.code() == Code::unavailable)
+        return Error{Code::timed_out, ready.error().what};
+      TRY(ready);
+    }
     end_ += count;
     read_.fetch_add(count, std::memory_order_relaxed);
   }
   return {};
 }
 
-Result<Frame> Connection::read(std::optional<Duration> patience) {
+Result<Frame> Connection::read(Duration patience) {
   TRY(fill(wire::kHeaderBytes, patience));
   const std::span<const std::byte> head(buffer_.data() + begin_, wire::kHeaderBytes);
   TRY_ASSIGN(const wire::Header header, wire::decode_header(head.first<wire::kHeaderBytes>()));

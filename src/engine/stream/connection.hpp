@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <mutex>
-#include <optional>
 
 #include "engine/connection.hpp"
 #include "engine/wire/frame.hpp"
@@ -39,8 +38,8 @@ class Connection {
   Status write(wire::Bytes frame);
   // As much of a small frame as the link takes at once, even after Failure: the last words.
   void try_write(wire::Bytes frame);
-  // The next whole frame, its checksum right. `patience`: how long to wait for its first byte; none: for ever.
-  Result<Frame> read(std::optional<Duration> patience);
+  // The next whole frame, its checksum right. Code::timed_out: its first byte did not come within `patience`.
+  Result<Frame> read(Duration patience);
 
   bool is_encrypted() const { return tls_ != nullptr; }
   void set_silence(Duration silence) { silence_ = silence; }
@@ -56,9 +55,9 @@ class Connection {
   // One attempt: how many bytes; 0: the link has none just now.
   Result<std::size_t> receive(std::span<std::byte> to);
   Result<std::size_t> receive_tls(std::span<std::byte> to);
-  Status wait(short events, std::optional<Duration> patience) const;
+  Status wait(short events, Duration patience) const;
   Error gone(const std::string& what) const;
-  Status fill(std::size_t needed, std::optional<Duration> patience);
+  Status fill(std::size_t needed, Duration patience);
   Result<std::span<const std::byte>> encrypted(wire::Bytes frame);
 
   process::UniqueFd socket_;

@@ -36,6 +36,8 @@ Result<Frame> Control::read_once(std::optional<Instant> deadline) {
     Result<Frame> next = connection_.read(std::min(silence_, left));
     if (!next.ok() && deadline && sys::boot_now() >= *deadline)
       return Error{Code::timed_out, "The " + peer_role_ + " did not answer in time."};
+    if (!next.ok() && next.code() == Code::timed_out)
+      return Error{Code::unavailable, "The " + peer_role_ + " is silent. " + next.error().what};
     TRY_ASSIGN(const Frame frame, std::move(next));
     if (frame.header.kind == wire::Kind::aborted) {
       TRY_ASSIGN(const std::string why, wire::decode_reason(frame.body));

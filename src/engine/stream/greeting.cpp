@@ -202,7 +202,8 @@ Result<Newcomer> receive_newcomer(process::UniqueFd socket, const std::string& f
                                   const std::vector<RamBlock>& blocks, SSL_CTX* context, const Failure& failure) {
   Newcomer newcomer;
   const Duration patience = std::min(options.silence, kStrangerPatience);
-  newcomer.connection = std::make_unique<Connection>(std::move(socket), failure, patience, from);
+  newcomer.connection = std::make_unique<Connection>(std::move(socket), failure, patience,
+                                                     options.peer.text + " (" + from + ")");
   Connection& connection = *newcomer.connection;
   TRY_ASSIGN(newcomer.encrypted, agree_as_destination(connection, options, context));
   TRY_ASSIGN(const Frame frame, connection.read(patience));
