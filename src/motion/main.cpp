@@ -1,5 +1,5 @@
-// holdfast-motion send|receive DESCRIPTOR: one side of a vMotion. Started by holdfastd, which gives it its orders over the
-// inherited socket (messages.hpp).
+// holdfast-motion send|receive DESCRIPTOR: one side of a vMotion. Started by holdfastd, which gives it its orders over
+// the inherited socket (messages.hpp).
 #include <charconv>
 #include <csignal>
 #include <cstdio>

@@ -7,13 +7,12 @@
 namespace hf::motion {
 namespace {
 constexpr Duration kReportLimit = 2s;
+}  // namespace
 
 Error as_error(const Word& word) {
   if (word.kind == Word::Kind::abort) return {Code::failed, word.why};
   return {Code::unavailable, "holdfastd is gone: " + word.why};
 }
-
-}  // namespace
 
 Master::Master(process::UniqueFd socket) : socket_(std::move(socket)) {
   reader_ = std::thread([this] { read_all(); });

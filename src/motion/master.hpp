@@ -19,6 +19,8 @@ struct Word {
   Kind kind = Kind::gone;
   std::string why;  // abort, gone
 };
+// REQUIRES: abort or gone
+Error as_error(const Word& word);
 
 class Master {
  public:
@@ -27,8 +29,8 @@ class Master {
 
   // The first order. Code::unavailable: none came.
   Result<Order> first_order();
-  // From now on `on_stop` is called, once, when abort or gone has come (also before). From the reader thread or in here;
-  // it must be safe to call until this object ends.
+  // From now on `on_stop` is called, once, when abort or gone has come (also before). From the reader thread or in
+  // here; it must be safe to call until this object ends.
   void watch(std::function<void(const Error&)> on_stop);
   // An error: holdfastd has not got the report, and never will.
   Status report(const Report& report);

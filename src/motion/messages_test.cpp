@@ -1,5 +1,5 @@
-// Goal: both ends understand each other to the letter, and take nothing else. Method: every message there and back; every
-// member of each left out, doubled in type, and one added.
+// Goal: both ends understand each other to the letter, and take nothing else. Method: every message there and back;
+// every member of each left out, doubled in type, and one added.
 #include "motion/messages.hpp"
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 #pragma once
-// PacedGuest: a source's guest that runs, is held still, or runs for a share of the time only: stopped and resumed every
-// 10 ms by its own thread ("hf-pace"), over QMP. (Not by the cgroup freezer, which is the guard's, nor by cpu.max, which
-// the machine may not have.) Thread-safe. At its end the guest stays as it is.
+// PacedGuest: a source's guest that runs, is held still, or runs for a share of the time only: stopped and resumed
+// every 10 ms by its own thread ("hf-pace"), over QMP. (Not by the cgroup freezer, which is the guard's, nor by
+// cpu.max, which the machine may not have.) Thread-safe. At its end the guest stays as it is.
 #include <condition_variable>
 #include <mutex>
 #include <thread>

@@ -155,15 +155,15 @@ int Source::settle() {
   asked_at_ = sys::boot_now();
   // safety: until the report is out nothing can have been committed, and the guest may go on here. From then on only
   // holdfastd's word counts: neither the destination's silence nor a signal of QEMU's gives it back its guest.
-  if (const auto word = master_.word(); word && word->kind != Word::Kind::committed)
-    return give_up(failure_->status().error());
+  const auto early = master_.word();
+  if (early && early->kind != Word::Kind::committed) return give_up(as_error(*early));
   if (const Status asked = master_.report(ReadyToCommit{}); !asked.ok()) return give_up(asked.error());
   const Word word = master_.wait_for_word();
   switch (word.kind) {
     case Word::Kind::committed:
       return finish();
     case Word::Kind::abort:
-      return give_up({Code::failed, word.why});
+      return give_up(as_error(word));
     case Word::Kind::gone:
       break;
   }

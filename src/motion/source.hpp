@@ -1,17 +1,17 @@
 #pragma once
-// Source: the process of the host that a VM leaves. Copies its memory in rounds while it runs, stops it, sends the rest,
-// asks holdfastd to commit.
+// Source: the process of the host that a VM leaves. Copies its memory in rounds while it runs, stops it, sends the
+// rest, asks holdfastd to commit.
 //
-// | state   | the guest     | what happens                         | next                                              |
-// |---------|---------------|--------------------------------------|---------------------------------------------------|
-// | copying | runs, mostly  | rounds, until the rest is small      | -> stopping                                       |
-// | stopping| stands still  | last pages, devices, "loaded"        | reports ReadyToCommit -> asked                    |
-// | copying, stopping |     | anything fails, Abort, holdfastd gone| `cont`, reports Failed, ends                      |
-// | asked   | stands still  | Committed                            | tells the destination, reports Finished, ends     |
-// | asked   | stands still  | Abort                                | `cont`, reports Failed, ends                      |
-// | asked   | stands still  | holdfastd gone                       | ends; the guest stays stopped: the next holdfastd |
-// |         |               |                                      | reads the store                                   |
-// | asked   | stands still  | anything else                        | nothing: only holdfastd's word counts             |
+// | state    | the guest    | what happens                          | next                                           |
+// |----------|--------------|---------------------------------------|-------------------------------------------------|
+// | copying  | runs, mostly | rounds, until the rest is small       | -> stopping                                    |
+// | stopping | stands still | last pages, devices, "loaded"         | reports ReadyToCommit -> asked                 |
+// | both     |              | any failure, Abort, holdfastd is gone | `cont`, reports Failed, ends                   |
+// | asked    | stands still | Committed                             | tells the destination, reports Finished, ends  |
+// | asked    | stands still | Abort                                 | `cont`, reports Failed, ends                   |
+// | asked    | stands still | holdfastd is gone                     | ends, the guest stays stopped: the next        |
+// |          |              |                                       | holdfastd reads the store                      |
+// | asked    | stands still | anything else                         | nothing: only holdfastd's word counts          |
 //
 // One thread drives it; "hf-progress" reports.
 #include <memory>

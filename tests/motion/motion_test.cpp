@@ -1,6 +1,6 @@
-// Goal: a guest under load moves from QEMU to QEMU and back with holdfast-motion, its memory, disk and network whole; and
-// whoever dies on the way, it goes on at exactly one side. Method: the real processes on this machine; the test plays
-// holdfastd and the store (who owns the VM) for both sides.
+// Goal: a guest under load moves from QEMU to QEMU and back with holdfast-motion, its memory, disk and network whole;
+// and whoever dies on the way, it goes on at exactly one side. Method: the real processes on this machine; the test
+// plays holdfastd and the store (who owns the VM) for both sides.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -125,10 +125,10 @@ class Motion : public test::TwoSides {
     EXPECT_TRUE(killed.ok() || killed.code() == Code::not_found);
   }
 
-  void move() {
+  void move(std::uint64_t bytes_per_second = 0) {
     Party sender, receiver;
     const std::string endpoint = prepare(receiver);
-    send(sender, endpoint);
+    send(sender, endpoint, bytes_per_second);
     ASSERT_TRUE(sender.reports.next<ReadyToCommit>()) << sender.reports.failed().error.what << logs();
     commit(sender);
     EXPECT_TRUE(receiver.reports.next<Arrived>()) << receiver.reports.failed().error.what;
@@ -136,6 +136,7 @@ class Motion : public test::TwoSides {
     const auto finished = sender.reports.next<Finished>();
     ASSERT_TRUE(finished) << sender.reports.failed().error.what;
     discard_other();
+    finished_ = *finished;
     const StopTimes& stop = finished->stop;
     std::fputs(
         fmt::format(
@@ -180,6 +181,7 @@ class Motion : public test::TwoSides {
   VmId owner_ = VmId("vm-a");  // as the store says
   engine::Encryption encryption_ = engine::Encryption::off;
   std::string words_;
+  Finished finished_;  // of the latest move
 };
 
 TEST_F(Motion, guest_that_writes_40_MB_a_second_is_whole_after_each_of_ten_moves) {
@@ -219,7 +221,17 @@ TEST_F(Motion, guest_moves_over_TLS_between_hosts_that_know_each_other) {
   expect_guest_whole();
 }
 
-// Who dies, or what happens, and when. `slow`: the copy takes long enough to happen in it.
+TEST_F(Motion, guest_that_outruns_its_link_is_slowed_down_and_arrives) {
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(16, 40)));
+  ASSERT_NO_FATAL_FAILURE(move(3'000'000));
+  EXPECT_LT(finished_.least_share_percent, 100U);
+  expect_guest_whole();
+  ASSERT_NO_FATAL_FAILURE(move());
+  EXPECT_EQ(finished_.least_share_percent, 100U);
+  expect_guest_whole();
+}
+
+// Who dies, or what happens, and when.
 enum class Event { sender_killed, receiver_killed, destination_qemu_killed, source_daemon_gone, cancelled };
 enum class Step { copying, ready };
 

@@ -36,7 +36,7 @@
 namespace hf::test {
 
 constexpr auto kPatience = std::chrono::seconds(90);  // emulated guests on a busy machine
-constexpr Duration kStep = std::chrono::seconds(60);   // one command to a QEMU
+constexpr Duration kStep = std::chrono::seconds(60);  // one command to a QEMU
 constexpr uid_t kUser = 54321;
 constexpr const char* kGuestAddress = "10.78.9.1";
 
