@@ -12,7 +12,7 @@ function(hf_install_if_built destination)
 endfunction()
 
 hf_install_if_built(${CMAKE_INSTALL_BINDIR} holdfast)
-hf_install_if_built(${CMAKE_INSTALL_SBINDIR} holdfastd holdfast-guard)
+hf_install_if_built(${CMAKE_INSTALL_SBINDIR} holdfastd holdfast-guard holdfast-motion)
 hf_install_if_built(lib/holdfast holdfast_shim)  # not the multiarch folder: one path on every machine, in every config
 
 install(FILES packaging/holdfastd.service packaging/holdfast-guard.service DESTINATION lib/systemd/system)

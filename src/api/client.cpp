@@ -1,6 +1,8 @@
 #include "api/client.hpp"
 
 #include <httplib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include <condition_variable>
 #include <deque>
@@ -9,7 +11,8 @@
 #include <thread>
 
 #include "api/server.hpp"
-#include "api/tls.hpp"
+#include "sys/pki/openssl.hpp"
+#include "sys/pki/tls.hpp"
 
 namespace hf::api {
 namespace {
@@ -70,10 +73,30 @@ void forget_alerts() {
   (void)tls::take_own_alert();  // the same
 }
 
+// Does the server at this address refuse the certificate? A request that was sent at once may have hidden the alert,
+// so this connects anew, sends nothing and waits up to a second for it. The alert's text; empty: it does not.
+std::string probe_refusal(SSL_CTX* context, const std::string& address) {
+  const auto endpoint = parse_endpoint(address);
+  if (!endpoint.ok()) return "";
+  const std::unique_ptr<BIO, pki::Deleter<BIO_free_all>> connection(BIO_new_ssl_connect(context));
+  const bool v6 = endpoint->host.find(':') != std::string::npos;
+  const std::string host = v6 ? "[" + endpoint->host + "]" : endpoint->host;
+  BIO_set_conn_hostname(connection.get(), (host + ":" + std::to_string(endpoint->port)).c_str());
+  (void)tls::take_alert();  // of an earlier connection
+  if (BIO_do_connect(connection.get()) != 1) return tls::take_alert();
+  int socket = -1;
+  BIO_get_fd(connection.get(), &socket);
+  const timeval patience{1, 0};
+  ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  char byte = 0;
+  BIO_read(connection.get(), &byte, 1);
+  return tls::take_alert();
+}
+
 Error failure(httplib::SSLClient& client, httplib::Error error, const std::string& address) {
   const bool refused_it = tls::take_own_alert();
   std::string alert = tls::take_alert();
-  if (alert.empty() && !not_sent(error)) alert = tls::probe_refusal(client.ssl_context(), address);
+  if (alert.empty() && !not_sent(error)) alert = probe_refusal(client.ssl_context(), address);
   if (!alert.empty()) {
     return {Code::denied,
             "Host " + address + " refuses this certificate (" + alert + "): is it of this cluster?"};

@@ -7,8 +7,8 @@
 #include <charconv>
 #include <thread>
 
-#include "api/tls.hpp"
 #include "base/log.hpp"
+#include "sys/pki/tls.hpp"
 
 namespace hf::api {
 namespace {

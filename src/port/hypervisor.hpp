@@ -31,6 +31,15 @@ struct LaunchRequest {
     int vlan = 0;
   };
   std::vector<Bridge> bridges;
+  bool incoming = false;  // its guest comes from another host (vMotion): nothing boots
+};
+
+// What a QEMU's guest does, as far as QEMU says.
+enum class GuestState {
+  waits_for_memory,  // incoming, and nothing was loaded yet
+  stopped,           // loaded or once running; stands still
+  running,
+  unknown,  // QEMU does not answer: its VM may be frozen
 };
 
 // A QEMU process that exists, found or started.
@@ -42,6 +51,8 @@ struct RunningVm {
   std::string hold_page;  // path of the page whose deadline the shim obeys (doc/formats.md)
   std::string accelerator;
   std::string memory_tracker;
+  bool incoming = false;                   // as in its LaunchRequest
+  GuestState guest = GuestState::stopped;  // when it was found or launched
 };
 
 enum class ExitKind { guest_shutdown, guest_panic, qemu_crash, killed };
@@ -75,7 +86,8 @@ class Hypervisor {
   // until it is continued; it does so again when it was continued in vain. Also told of a VM that was held when it was
   // adopted.
   using OnPause = std::function<void(const VmPause&)>;
-  // Finds what runs already (after a daemon restart) and watches it. Call once, before the others.
+  // Finds what runs already (after a daemon restart) and watches it. Call once, before the others. What was launched
+  // to boot and never resumed is ended; an incoming VM is not: it may have been committed to this host.
   virtual Result<std::vector<RunningVm>> adopt(OnExit on_exit, OnPause on_pause) = 0;
 
   // In two steps, so that the guard can admit the VM before its first instruction: `launch` makes run
@@ -83,6 +95,7 @@ class Hypervisor {
   // guest stopped (-S); `resume` lets it run. launch: Code::failed with QEMU's own words if it does not come
   // up within 10 s; then nothing is left behind.
   virtual Result<RunningVm> launch(const LaunchRequest& request) = 0;
+  // An incoming VM, once its memory and devices are loaded (else Code::conflict), also tells the network where it is.
   virtual Status resume(const VmId& vm) = 0;
   // Lets a guest that a disk error paused try again; what comes of it is told by OnPause. Nothing happens to one that
   // is not paused by a disk error, above all to one that was launched and not resumed. Code::not_found,

@@ -130,12 +130,21 @@ class Command {
     add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     // A guest that panics ends its QEMU, and HA starts it anew; a guest that reboots stays in the same QEMU.
     add("-action", "panic=exit-failure");
-    socket("qmp", "");
-    add("-mon", "chardev=qmp,mode=control");
+    monitor("qmp");     // the daemon's
+    monitor("engine");  // the memory engine's: a monitor serves one client at a time
+    // The devices' state travels alone, as xen-save-devices-state writes it: without a section that names the
+    // machine, which every QEMU would insist on otherwise. The same on both sides.
+    add("-global", "migration.send-configuration=off");
+    if (context_.incoming) add("-incoming", "defer");
     // logappend: the daemon may cut the log short while QEMU has it open.
     socket("console", ",logfile=" + comma_safe(context_.run_dir) + "/console.log,logappend=on");
     add_json("-device", json{{"driver", "isa-serial"}, {"chardev", "console"}});
     socket("agent", "");
+  }
+
+  void monitor(const std::string& name) {
+    socket(name, "");
+    add("-mon", "chardev=" + name + ",mode=control");
   }
 
   void socket(std::string_view name, const std::string& more) {

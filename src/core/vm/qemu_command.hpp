@@ -33,10 +33,11 @@ struct ResolvedNic {
 // Everything of this host that the command line depends on.
 struct LaunchContext {
   std::string qemu_binary = "qemu-system-x86_64";
-  std::string run_dir;  // private to the VM, on tmpfs: sockets qmp.sock, console.sock, agent.sock
+  std::string run_dir;  // private to the VM, on tmpfs: sockets qmp, engine, console and agent.sock
   std::string vm_id;
   std::string uuid;  // SMBIOS UUID: stable over restarts, derived from the VM's id
   Accelerator accelerator = Accelerator::tcg;
+  bool incoming = false;  // waits for another host's guest instead of booting one
   // The spec's disks, its cdroms, then the cloud-init seed if the spec has one: named kSeedName, raw,
   // read-only and not a cdrom (small guest kernels have no driver for one; cloud-init finds the seed by its
   // label).

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <set>
@@ -60,6 +61,20 @@ TEST(QemuCommand, direct_kernel_is_as_in_its_file) {
   context.kernel = "/boot/k";
   context.initrd = "/ds/i";
   expect_golden("direct_kernel", qemu_command(spec, context));
+}
+
+TEST(QemuCommand, incoming_vm_differs_only_in_that_it_waits) {
+  VmSpec spec = named("probe");
+  spec.disks = {{"data", "", 1 << 20, DiskFormat::raw, ""}};
+  LaunchContext context = context_of(spec);
+  auto booting = *qemu_command(spec, context);
+  context.incoming = true;
+  auto waiting = qemu_command(spec, context);
+  expect_golden("incoming", waiting);
+  const auto at = std::find(booting.begin(), booting.end(), "migration.send-configuration=off");
+  ASSERT_NE(at, booting.end());
+  booting.insert(at + 1, {"-incoming", "defer"});
+  EXPECT_EQ(*waiting, booting);
 }
 
 TEST(QemuCommand, cloud_image_under_kvm_is_as_in_its_file) {

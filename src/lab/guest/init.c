@@ -94,6 +94,9 @@ static void httpd(void) {
   execl("/busybox", "busybox", "httpd", "-f", "-p", "80", "-h", "/www", (char*)NULL);
 }
 static void ledger(void) { ledger_run((unsigned)atoi(option("hf.rate", "20"))); }
+static void pattern(void) {
+  pattern_run((unsigned)atoi(option("hf.pattern", "0")), (unsigned)atoi(option("hf.dirty", "40")));
+}
 static void shell(void) {
   setsid();
   setenv("PATH", "/bin", 1);
@@ -167,6 +170,7 @@ int main(void) {
   if (strcmp(option("hf.shell", "0"), "1") == 0) start(shell);
   say("guest up incarnation=%llu", (unsigned long long)incarnation);
   if (incarnation > 0) start(ledger);
+  if (atoi(option("hf.pattern", "0")) > 0) start(pattern);
   wait_for_button();
   return 0;
 }

@@ -123,6 +123,38 @@ TEST(QmpFraming, command_is_one_line_and_its_arguments_an_object) {
   EXPECT_EQ(format_qmp_command("x", "{", 5).code(), Code::invalid);
 }
 
+TEST(QmpClient, passed_descriptor_reaches_the_other_side_with_its_command_alone) {
+  int passed[2] = {-1, -1};
+  ScriptedServer server([&](int fd) {
+    greet(fd);
+    for (int& got : passed) {
+      char byte = 0;
+      iovec part{&byte, 1};
+      alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+      msghdr message{};
+      message.msg_iov = &part;
+      message.msg_iovlen = 1;
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+      EXPECT_EQ(::recvmsg(fd, &message, MSG_CMSG_CLOEXEC), 1);
+      if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) std::memcpy(&got, CMSG_DATA(header), sizeof got);
+      const std::string line = hear_line(fd);
+      say(fd, "{\"return\": {}, \"id\": " + line.substr(line.find("\"id\":") + 5, 1) + "}\n");
+    }
+  });
+  auto client = QmpClient::connect(server.path(), {});
+  ASSERT_TRUE(client.ok());
+  const UniqueFd ours(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE((*client)->execute("getfd", R"({"fdname":"x"})", 5s, ours.get()).ok());
+  ASSERT_TRUE((*client)->execute("cont", {}, 5s).ok());
+  const UniqueFd theirs(passed[0]);
+  struct stat one{}, other{};
+  ASSERT_EQ(::fstat(ours.get(), &one), 0);
+  ASSERT_EQ(::fstat(theirs.get(), &other), 0);
+  EXPECT_EQ(one.st_ino, other.st_ino);
+  EXPECT_EQ(passed[1], -1);
+}
+
 TEST(QmpClient, answers_find_their_commands_in_any_order) {
   ScriptedServer server([](int fd) {
     greet(fd);

@@ -16,6 +16,7 @@
 #include "base/log.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
+#include "sys/qemu/engine_monitor.hpp"
 #include "sys/qemu/exit_reason.hpp"
 #include "sys/qemu/guest_agent.hpp"
 #include "sys/qemu/pause_note.hpp"
@@ -25,7 +26,9 @@
 namespace hf::qemu {
 namespace {
 using Clock = std::chrono::steady_clock;
+constexpr Duration kStatusLimit = 1s;
 constexpr Duration kCommandLimit = 5s;
+constexpr std::string_view kAnnouncement = R"({"initial":50,"max":550,"rounds":5,"step":100})";
 constexpr Duration kAgentLimit = 2s;
 constexpr Duration kKillLimit = 10s;
 constexpr Duration kKillRound = 200ms;
@@ -105,12 +108,10 @@ struct QemuHypervisor::Machine {
     }
     return monitor_;
   }
-  // False also when it does not answer: a frozen one had been resumed.
-  bool was_never_resumed() {
+  // query_status(); empty also where nobody listens.
+  std::string status(Duration limit) {
     const auto qmp = monitor();
-    if (!qmp.ok()) return false;
-    const auto status = (*qmp)->execute("query-status", {}, 1s);
-    return status.ok() && status->find("prelaunch") != std::string::npos;
+    return qmp ? query_status(**qmp, limit) : std::string();
   }
   // Tells of a pause, or of its end, that no event was heard of. False: to be asked again; a frozen one is not waited
   // for.
@@ -160,6 +161,14 @@ QemuHypervisor::~QemuHypervisor() {
   }
   wake();
   if (watcher_.joinable()) watcher_.join();
+}
+
+// Frames that show the switches where the guest's addresses are now: at once and then less and less often, five in all.
+Status QemuHypervisor::announce(Machine& machine) {
+  TRY_ASSIGN(const auto monitor, machine.monitor());
+  const auto answer = monitor->execute("announce-self", kAnnouncement, kCommandLimit);
+  if (!answer) return answer.error();
+  return {};
 }
 
 // --- finding again
@@ -213,7 +222,8 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
                  cgroup.path(),
                  dir.hold_page(),
                  record->accelerator,
-                 record->memory_tracker};
+                 record->memory_tracker,
+                 record->incoming};
   machine->dir = dir;
   machine->up = true;
   auto pidfd = process::open_process(record->pid, record->start_time);
@@ -222,9 +232,11 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
       pidfd && members && std::find(members->begin(), members->end(), record->pid) != members->end();
   if (is_ours) {
     machine->pidfd = std::move(*pidfd);
+    const std::string status = machine->status(kStatusLimit);
     // safety: launched, but never resumed: its right was never confirmed to the end, and nobody would ever resume it.
-    if (machine->was_never_resumed())
-      return clean_up_unborn(vm, "a VM that was launched but not resumed is ended");
+    // One that does not answer had been resumed and is frozen.
+    if (status == "prelaunch") return clean_up_unborn(vm, "a VM that was launched but not resumed is ended");
+    machine->vm.guest = guest_state(status);
   }
   machine->ended = !is_ours;
   log(Level::info, is_ours ? "a running VM is taken up again" : "a VM ended while no daemon ran",
@@ -317,7 +329,25 @@ Status QemuHypervisor::command(const VmId& vm, std::string_view what) {
 }
 
 // safety: the caller has been told by the guard that the VM is admitted.
-Status QemuHypervisor::resume(const VmId& vm) { return command(vm, "cont"); }
+Status QemuHypervisor::resume(const VmId& vm) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(vm));
+  if (!machine->vm.incoming) return command(vm, "cont");
+  const GuestState state = guest_state(machine->status(kStatusLimit));
+  // safety: QEMU takes a `cont` before the memory is there as "run as soon as it is", whoever owns the VM by then.
+  if (state == GuestState::waits_for_memory) {
+    return Error{Code::conflict, "The VM " + vm.text + " still waits for its memory: it cannot run yet."};
+  }
+  if (state == GuestState::unknown) {
+    return Error{Code::timed_out, "The VM " + vm.text + " does not answer: it may be frozen."};
+  }
+  TRY(command(vm, "cont"));
+  // The guest runs already; switches that are not told learn from its first frames.
+  if (const Status told = announce(*machine); !told.ok()) {
+    log(Level::warn, "a moved VM was not announced to its networks",
+        {{"vm", vm.text}, {"why", told.error().what}});
+  }
+  return {};
+}
 
 Status QemuHypervisor::continue_paused(const VmId& vm, Epoch epoch) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));

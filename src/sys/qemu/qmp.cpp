@@ -71,7 +71,8 @@ bool QmpClient::take(const QmpMessage& message) {
   return message.id != kCapabilitiesId || ready_;
 }
 
-Result<std::string> QmpClient::execute(std::string_view command, std::string_view arguments, Duration limit) {
+Result<std::string> QmpClient::execute(std::string_view command, std::string_view arguments, Duration limit,
+                                       int passed_fd) {
   const auto deadline = Clock::now() + limit;
   std::uint64_t id = 0;
   {
@@ -87,7 +88,7 @@ Result<std::string> QmpClient::execute(std::string_view command, std::string_vie
     sent = line.error();
   } else {
     const std::lock_guard lock(send_mutex_);
-    sent = send_all(fd_.get(), *line, deadline - Clock::now());
+    sent = send_all(fd_.get(), *line, deadline - Clock::now(), passed_fd);
     // Half a line would spoil the next command.
     if (!sent.ok() && sent.code() == Code::outcome_unknown) ::shutdown(fd_.get(), SHUT_RDWR);
   }

@@ -32,10 +32,12 @@ class QmpClient {
   QmpClient(const QmpClient&) = delete;
   QmpClient& operator=(const QmpClient&) = delete;
 
-  // The JSON that QEMU returned. `arguments`: a JSON object or empty.
+  // The JSON that QEMU returned. `arguments`: a JSON object or empty. `passed_fd`: given to QEMU with the command
+  // (getfd, add-fd); it stays the caller's too.
   // Code::failed: QEMU refused, in its words. Code::unavailable, Code::timed_out: it was not asked.
   // Code::outcome_unknown: it was asked and no answer came.
-  Result<std::string> execute(std::string_view command, std::string_view arguments, Duration limit);
+  Result<std::string> execute(std::string_view command, std::string_view arguments, Duration limit,
+                              int passed_fd = -1);
 
   // Whether QEMU has greeted us, so that a command need not wait for that.
   bool is_ready();

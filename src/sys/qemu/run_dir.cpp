@@ -27,7 +27,8 @@ std::string encode(const LaunchRecord& record) {
                      {"start_time", record.start_time},
                      {"accelerator", record.accelerator},
                      {"memory_tracker", record.memory_tracker},
-                     {"command", record.command}};
+                     {"command", record.command},
+                     {"incoming", record.incoming}};
   return text.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -44,6 +45,7 @@ Result<LaunchRecord> decode_launch_record(const std::string& text) {
     record.accelerator = object.at("accelerator").get<std::string>();
     record.memory_tracker = object.at("memory_tracker").get<std::string>();
     record.command = object.at("command").get<std::vector<std::string>>();
+    record.incoming = object.value("incoming", false);  // records before vMotion have none
     if (record.pid <= 0) return Error{Code::corrupt, "The launch record names no process."};
     return record;
   } catch (const json::exception& problem) {

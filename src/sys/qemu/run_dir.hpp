@@ -16,6 +16,7 @@ namespace hf::qemu {
 struct RunDir {
   std::string path;
   std::string qmp_socket() const { return path + "/qmp.sock"; }
+  std::string engine_socket() const { return path + "/engine.sock"; }
   std::string console_socket() const { return path + "/console.sock"; }
   std::string memory_socket() const { return path + "/memory.sock"; }
   std::string agent_socket() const { return path + "/agent.sock"; }
@@ -34,6 +35,7 @@ struct LaunchRecord {
   std::string accelerator;
   std::string memory_tracker;  // empty until QEMU answers
   std::vector<std::string> command;
+  bool incoming = false;  // started to take over a running guest's memory
   bool operator==(const LaunchRecord&) const = default;
 };
 std::string encode(const LaunchRecord& record);

@@ -136,6 +136,7 @@ class Start {
     context_.qemu_binary = options_.qemu_binary;
     context_.run_dir = dir_.path;
     context_.accelerator = options_.accelerator.accelerator;
+    context_.incoming = request_.incoming;
     process::DetachRequest detach;
     TRY_ASSIGN(detach.argv, options_.command(request_.spec, context_));
     // Tells in QEMU's log why it ended, for a daemon that was not there (exit_reason.hpp).
@@ -162,12 +163,14 @@ class Start {
                 cgroup_.path(),
                 dir_.hold_page(),
                 name_of(options_.accelerator.accelerator),
-                ""};
+                "",
+                request_.incoming,
+                request_.incoming ? GuestState::waits_for_memory : GuestState::stopped};
     TRY_ASSIGN(process::DetachRequest detach, detach_request());
     detach.before_exec = [&](const process::DetachedProcess& process) -> Status {
       const LaunchRecord record{request_.vm,        request_.epoch,       process.pid,
                                 process.start_time, running_.accelerator, running_.memory_tracker,
-                                detach.argv};
+                                detach.argv,        request_.incoming};
       return process::replace_file(dir_.launch_record(), encode(record), 0640);
     };
     TRY_ASSIGN(process_, process::spawn_detached(detach));

@@ -20,6 +20,22 @@ bool wait_for(int fd, short what, Clock::time_point deadline) {
   return ::poll(&wait, 1, static_cast<int>(std::max<decltype(left)>(left, 0))) > 0;
 }
 
+ssize_t send_with(int fd, std::string_view bytes, int passed_fd) {
+  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof passed_fd)] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (passed_fd >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    *header = {CMSG_LEN(sizeof passed_fd), SOL_SOCKET, SCM_RIGHTS};
+    std::memcpy(CMSG_DATA(header), &passed_fd, sizeof passed_fd);
+  }
+  return ::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 }  // namespace
 
 Result<process::UniqueFd> connect_unix(const std::string& path) {
@@ -37,11 +53,11 @@ Result<process::UniqueFd> connect_unix(const std::string& path) {
   return fd;
 }
 
-Status send_all(int fd, std::string_view bytes, Duration limit) {
+Status send_all(int fd, std::string_view bytes, Duration limit, int passed_fd) {
   const auto deadline = Clock::now() + limit;
   const std::size_t whole = bytes.size();
   while (!bytes.empty()) {
-    const ssize_t count = ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t count = send_with(fd, bytes, bytes.size() == whole ? passed_fd : -1);
     if (count >= 0) {
       bytes.remove_prefix(static_cast<std::size_t>(count));
     } else if (errno == EAGAIN) {

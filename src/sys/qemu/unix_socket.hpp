@@ -13,8 +13,9 @@ namespace hf::qemu {
 // Does not wait: Code::unavailable if nobody listens there or too many wait already. The socket is
 // non-blocking.
 Result<process::UniqueFd> connect_unix(const std::string& path);
-// All of it, or an error: Code::timed_out (nothing was sent), Code::outcome_unknown (a part was).
-Status send_all(int fd, std::string_view bytes, Duration limit);
+// All of it, or an error: Code::timed_out (nothing was sent), Code::outcome_unknown (a part was). `passed_fd`, if
+// there is one, travels with the first byte (SCM_RIGHTS); it stays the caller's too.
+Status send_all(int fd, std::string_view bytes, Duration limit, int passed_fd = -1);
 // What has come, at most 64 KiB; empty at the end of the stream. Code::timed_out.
 Result<std::string> receive_some(int fd, Duration limit);
 

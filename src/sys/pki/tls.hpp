@@ -1,6 +1,6 @@
 #pragma once
-// TLS 1.3 with both sides' certificates required, for server.cpp and client.cpp. No other part sees OpenSSL's
-// TLS.
+// TLS 1.3 with both sides' certificates required: how the API and the page streams set OpenSSL up. For .cpp files that
+// include OpenSSL's TLS anyway. A context belongs to one thread until its first connection; the rest is stateless.
 #include <openssl/ssl.h>
 
 #include <string>
@@ -8,14 +8,14 @@
 #include "base/result.hpp"
 #include "sys/pki/pki.hpp"
 
-namespace hf::api::tls {
+namespace hf::tls {
 
 // Own certificate and key, the cluster's CA as the only trust, TLS 1.3, no session resumption (each
 // connection shows its certificate anew), and the peer's role checked within the handshake: whoever it does
-// not fit sees no byte of HTTP.
+// not fit sees no byte of what follows. A server accepts hosts and administrators, a client only hosts.
 enum class Side { server, client };
 Status configure(SSL_CTX* context, const pki::Credentials& credentials, Side side);
-// Client only: the host that must answer; empty: any host of the cluster. `name` must outlive the context.
+// The other side must be this host; empty: no more than its role is asked for. `name` must outlive the context.
 void expect_host(SSL_CTX* context, const std::string* name);
 
 // The peer's certificate, PEM; empty if there is none.
@@ -26,9 +26,4 @@ std::string take_alert();
 // Did this side refuse the other's certificate, or what it said, in the last connection of this thread? Read clears it.
 bool take_own_alert();
 
-// Client only: does the server at this address refuse the certificate? A request that was sent at once may
-// have hidden the alert, so this connects anew, sends nothing and waits up to a second for it. The alert's
-// text; empty: it does not.
-std::string probe_refusal(SSL_CTX* context, const std::string& address);
-
-}  // namespace hf::api::tls
+}  // namespace hf::tls

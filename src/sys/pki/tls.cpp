@@ -1,18 +1,14 @@
-#include "api/tls.hpp"
+#include "sys/pki/tls.hpp"
 
 #include <openssl/x509v3.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 
-#include <memory>
+#include <utility>
 
-#include "api/server.hpp"
 #include "sys/pki/openssl.hpp"
 
-namespace hf::api::tls {
+namespace hf::tls {
 namespace {
 using pki::Certificate;
-using pki::Deleter;
 using pki::Key;
 using pki::memory_of;
 using pki::pem_of;
@@ -28,21 +24,18 @@ int refuse(X509_STORE_CTX* verification) {
   return 0;
 }
 
-int check_client(int good_so_far, X509_STORE_CTX* verification) {
-  if (good_so_far != 1 || X509_STORE_CTX_get_error_depth(verification) != 0) return good_so_far;
-  return pki::identity_of(pem_of(X509_STORE_CTX_get_current_cert(verification))).ok() ? 1
-                                                                                      : refuse(verification);
-}
-
-// A host's certificate is what makes a server one of the cluster, whatever address it was reached by.
-int check_server(int good_so_far, X509_STORE_CTX* verification) {
+// A host's certificate is what makes a peer one of the cluster, whatever address it has.
+int check(int good_so_far, X509_STORE_CTX* verification, bool host_only) {
   if (good_so_far != 1 || X509_STORE_CTX_get_error_depth(verification) != 0) return good_so_far;
   const auto identity = pki::identity_of(pem_of(X509_STORE_CTX_get_current_cert(verification)));
   const auto* expected = static_cast<const std::string*>(SSL_CTX_get_app_data(context_of(verification)));
-  const bool fits = identity.ok() && identity->role == pki::Role::host &&
-                    (expected == nullptr || expected->empty() || identity->name == *expected);
+  const bool named = expected != nullptr && !expected->empty();
+  const bool fits = identity.ok() && (identity->role == pki::Role::host || !(host_only || named)) &&
+                    (!named || identity->name == *expected);
   return fits ? 1 : refuse(verification);
 }
+int check_client(int good_so_far, X509_STORE_CTX* verification) { return check(good_so_far, verification, false); }
+int check_server(int good_so_far, X509_STORE_CTX* verification) { return check(good_so_far, verification, true); }
 
 thread_local std::string last_alert;
 thread_local bool last_alert_was_ours = false;
@@ -94,22 +87,4 @@ std::string take_alert() { return std::exchange(last_alert, std::string()); }
 
 bool take_own_alert() { return std::exchange(last_alert_was_ours, false); }
 
-std::string probe_refusal(SSL_CTX* context, const std::string& address) {
-  const auto endpoint = parse_endpoint(address);
-  if (!endpoint.ok()) return "";
-  const std::unique_ptr<BIO, Deleter<BIO_free_all>> connection(BIO_new_ssl_connect(context));
-  const bool v6 = endpoint->host.find(':') != std::string::npos;
-  const std::string host = v6 ? "[" + endpoint->host + "]" : endpoint->host;
-  BIO_set_conn_hostname(connection.get(), (host + ":" + std::to_string(endpoint->port)).c_str());
-  (void)take_alert();  // of an earlier connection
-  if (BIO_do_connect(connection.get()) != 1) return take_alert();
-  int socket = -1;
-  BIO_get_fd(connection.get(), &socket);
-  const timeval patience{1, 0};
-  ::setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  char byte = 0;
-  BIO_read(connection.get(), &byte, 1);
-  return take_alert();
-}
-
-}  // namespace hf::api::tls
+}  // namespace hf::tls

@@ -1,0 +1,68 @@
+#include "motion/destination.hpp"
+
+#include <optional>
+#include <utility>
+
+#include "base/log.hpp"
+#include "engine/attach.hpp"
+#include "sys/process/clock.hpp"
+
+namespace hf::motion {
+namespace {
+constexpr Duration kLoadLimit = 30s;
+
+template <class Event>
+Result<Event> expect(Result<engine::ReceiverEvent> event) {
+  if (!event) return event.error();
+  if (auto* wanted = std::get_if<Event>(&*event)) return std::move(*wanted);
+  return Error{Code::corrupt, "The source said something that has no place here."};
+}
+
+}  // namespace
+
+Destination::Destination(Master& master, Receive order) : master_(master), order_(std::move(order)) {
+  master_.watch([failure = failure_](const Error& why) { failure->set(why); });
+}
+
+int Destination::run() {
+  const Status received = receive();
+  if (received.ok()) return 0;
+  const Error why = failure_->is_set() ? failure_->status().error() : received.error();
+  log(Level::warn, "a motion has failed", {{"vm", order_.leg.vm.text}, {"why", why.what}});
+  if (const Status told = master_.report(Failed{why, Guest::none}); !told.ok()) {
+    log(Level::warn, "nobody was told that the motion has failed", {{"why", told.error().what}});
+  }
+  return info(why.code).exit_status;
+}
+
+Status Destination::receive() {
+  const qemu::RunDir dir{order_.leg.run_dir};
+  TRY_ASSIGN(const auto monitor, qemu::EngineMonitor::connect(dir.engine_socket(), kQemuLimit));
+  if (monitor->guest(kQemuLimit) != GuestState::waits_for_memory) {
+    return Error{Code::conflict, "This QEMU does not wait for a guest's memory."};
+  }
+  TRY(monitor->prepare_to_load(kQemuLimit));
+  TRY_ASSIGN(qemu::ShimAnswer shim, qemu::ask_shim(dir.memory_socket(), kQemuLimit));
+  TRY_ASSIGN(engine::GuestMemory memory, engine::map_guest_memory(shim));
+  shim = {};
+  TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));
+  TRY_ASSIGN(engine::Listener listener, engine::Listener::open(order_.address));
+  TRY(master_.report(Listening{listener.endpoint()}));
+  TRY_ASSIGN(engine::Connections connections,
+             listener.accept(options, memory.blocks(), order_.patience, failure_));
+  TRY_ASSIGN(const auto receiver, engine::Receiver::start(memory, std::move(connections)));
+  TRY_ASSIGN(const auto state, expect<engine::DeviceState>(receiver->next()));
+  const Instant began = sys::boot_now();
+  const std::string_view bytes(reinterpret_cast<const char*>(state.bytes.data()), state.bytes.size());
+  if (const Status loaded = monitor->load_devices(bytes, kLoadLimit); !loaded.ok()) {
+    receiver->abort(loaded.error().what);
+    return loaded;
+  }
+  // safety: loaded, not running: the source's right ends with the commit, and only holdfastd knows of that.
+  TRY(receiver->tell_loaded());
+  TRY(master_.report(Loaded{sys::boot_now() - began}));
+  TRY(expect<engine::Committed>(receiver->next()));
+  return master_.report(Arrived{});
+}
+
+}  // namespace hf::motion

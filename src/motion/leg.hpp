@@ -1,0 +1,15 @@
+#pragma once
+// What both sides of a motion need first. Stateless.
+#include "engine/connection.hpp"
+#include "engine/guest_memory.hpp"
+#include "motion/messages.hpp"
+#include "sys/qemu/engine_monitor.hpp"
+#include "sys/qemu/run_dir.hpp"
+
+namespace hf::motion {
+
+inline constexpr Duration kQemuLimit = 10s;  // for what QEMU answers at once unless it is frozen
+
+Result<engine::ConnectionOptions> connection_options(const Leg& leg);
+
+}  // namespace hf::motion

@@ -1,0 +1,253 @@
+#include "motion/source.hpp"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "base/log.hpp"
+#include "engine/attach.hpp"
+#include "sys/process/clock.hpp"
+#include "sys/process/small_file.hpp"
+
+namespace hf::motion {
+namespace {
+
+constexpr Duration kLoadLimit = 30s;
+
+// Time since the last lap.
+class Laps {
+ public:
+  Duration lap() {
+    const Instant now = sys::boot_now();
+    return now - std::exchange(last_, now);
+  }
+
+ private:
+  Instant last_ = sys::boot_now();
+};
+
+Result<bool> uses_kvm(const qemu::RunDir& dir) {
+  TRY_ASSIGN(const std::string text, process::read_small_file(dir.launch_record()));
+  TRY_ASSIGN(const auto record, qemu::decode_launch_record(text));
+  return record.accelerator == "kvm";
+}
+
+std::uint64_t percent(double share) { return static_cast<std::uint64_t>(std::lround(share * 100)); }
+
+}  // namespace
+
+Source::Source(Master& master, Send order)
+    : master_(master),
+      order_(std::move(order)),
+      began_(sys::boot_now()),
+      pacing_({.stop_max = order_.stop_max}) {
+  master_.watch([failure = failure_](const Error& why) { failure->set(why); });
+}
+
+// The sender tells from the guest's memory, and both go before what they stand on.
+Source::~Source() {
+  reporter_ = std::jthread();
+  sender_.reset();
+}
+
+int Source::run() {
+  if (const Status copied = copy(); !copied.ok()) return give_up(copied.error());
+  return settle();
+}
+
+Status Source::copy() {
+  TRY(open());
+  TRY(arm());
+  TRY(round({{0, memory_->page_count()}}));
+  for (;;) {
+    TRY_ASSIGN(engine::PageSet written, scan());
+    const Duration fixed =
+        done_.stop.stop + done_.stop.scan + 2 * save_took_;  // a load takes about as long as a save
+    if (pacing_.scanned(engine::count_of(written), fixed) == Pacing::Next::stop) {
+      return stop_for_good(std::move(written));
+    }
+    guest_->set_share(pacing_.share());
+    done_.least_share_percent = std::min(done_.least_share_percent, percent(pacing_.share()));
+    TRY(guest_->release());
+    TRY(round(std::move(written)));
+  }
+}
+
+Status Source::open() {
+  const qemu::RunDir dir{order_.leg.run_dir};
+  TRY_ASSIGN(monitor_, qemu::EngineMonitor::connect(dir.engine_socket(), kQemuLimit));
+  if (monitor_->guest(kQemuLimit) != GuestState::running) {
+    return Error{Code::conflict, "The guest does not run: only a running VM is moved with its memory."};
+  }
+  guest_ = std::make_unique<PacedGuest>(*monitor_);
+  TRY_ASSIGN(qemu::ShimAnswer shim, qemu::ask_shim(dir.memory_socket(), kQemuLimit));
+  TRY_ASSIGN(engine::GuestMemory memory, engine::map_guest_memory(shim));
+  memory_.emplace(std::move(memory));
+  TRY_ASSIGN(const bool is_kvm, uses_kvm(dir));
+  TRY_ASSIGN(tracker_, engine::make_tracker(*memory_, std::move(shim), is_kvm));
+  done_.tracker = tracker_->describe();
+  TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));
+  TRY_ASSIGN(engine::Connections connections,
+             engine::connect(order_.endpoint, options, memory_->blocks(), failure_));
+  sender_ =
+      engine::Sender::start(*memory_, std::move(connections), {.bytes_per_second = order_.bytes_per_second});
+  shown_.pages_all = memory_->page_count();
+  reporter_ = std::jthread([this](const std::stop_token& stop) { report_progress(stop); });
+  return {};
+}
+
+Status Source::arm() {
+  TRY(guest_->hold());
+  TRY(tracker_->arm());
+  Laps laps;
+  TRY_ASSIGN(const std::string state, monitor_->save_devices(qemu::Images::kept, kQemuLimit));
+  save_took_ = laps.lap();
+  return guest_->release();
+}
+
+Status Source::round(engine::PageSet pages) {
+  show(Phase::copying, engine::count_of(pages));
+  TRY(sender_->start_round(std::move(pages)));
+  TRY_ASSIGN(const engine::RoundReport report, sender_->finish_round());
+  ++done_.rounds;
+  pacing_.copied({report.plain_pages + report.delta_pages, report.took});
+  log(Level::info, "a round was copied",
+      {{"round", std::to_string(report.round)},
+       {"pages", std::to_string(report.pages())},
+       {"bytes", std::to_string(report.bytes)},
+       {"ms", std::to_string(std::chrono::round<std::chrono::milliseconds>(report.took).count())},
+       {"share", std::to_string(percent(pacing_.share()))}});
+  return {};
+}
+
+Result<engine::PageSet> Source::scan() {
+  Laps laps;
+  TRY(guest_->hold());
+  done_.stop.stop = laps.lap();
+  TRY_ASSIGN(engine::PageSet written, tracker_->take_written());
+  done_.stop.scan = laps.lap();
+  return written;
+}
+
+Status Source::stop_for_good(engine::PageSet pages) {
+  show(Phase::stopping, engine::count_of(pages));
+  done_.stopped_before = guest_->stopped() - done_.stop.stop - done_.stop.scan;
+  Laps laps;
+  TRY(sender_->start_round(std::move(pages)));
+  // Beside the copy. The guest cannot run between the scan and this: it is held.
+  TRY_ASSIGN(const std::string state, monitor_->save_devices(qemu::Images::released, kQemuLimit));
+  done_.stop.save = laps.lap();
+  done_.state_bytes = state.size();
+  TRY(sender_->send_device_state(std::as_bytes(std::span(state))));
+  TRY(sender_->finish_round());
+  ++done_.rounds;
+  done_.stop.copy = laps.lap();
+  TRY(sender_->wait_loaded(kLoadLimit));
+  done_.stop.load = laps.lap();
+  return {};
+}
+
+// The destination has all of it, and the guest stands still.
+int Source::settle() {
+  asked_at_ = sys::boot_now();
+  // safety: until the report is out nothing can have been committed, and the guest may go on here. From then on only
+  // holdfastd's word counts: neither the destination's silence nor a signal of QEMU's gives it back its guest.
+  const auto early = master_.word();
+  if (early && early->kind != Word::Kind::committed) return give_up(as_error(*early));
+  if (const Status asked = master_.report(ReadyToCommit{}); !asked.ok()) return give_up(asked.error());
+  const Word word = master_.wait_for_word();
+  switch (word.kind) {
+    case Word::Kind::committed:
+      return finish();
+    case Word::Kind::abort:
+      return give_up(as_error(word));
+    case Word::Kind::gone:
+      break;
+  }
+  // safety: it may have committed before it went. The next holdfastd reads the store.
+  log(Level::warn, "holdfastd is gone after it was asked to commit: the guest stays stopped",
+      {{"vm", order_.leg.vm.text}, {"why", word.why}});
+  return info(Code::outcome_unknown).exit_status;
+}
+
+int Source::finish() {
+  done_.stop.commit = sys::boot_now() - asked_at_;
+  // Its host learns it from the store as well.
+  if (const Status told = sender_->tell_committed(); !told.ok()) {
+    log(Level::warn, "the destination was not told of the commit", {{"why", told.error().what}});
+  }
+  reporter_ = std::jthread();
+  const engine::RoundReport all = sender_->total();
+  done_.zero_pages = all.zero_pages;
+  done_.delta_pages = all.delta_pages;
+  done_.plain_pages = all.plain_pages;
+  done_.bytes = all.bytes;
+  done_.took = sys::boot_now() - began_;
+  if (const Status told = master_.report(done_); !told.ok()) {
+    log(Level::warn, "the last report was not taken", {{"why", told.error().what}});
+  }
+  return 0;
+}
+
+// safety: only where holdfastd was not asked, or has said Abort: this host still has the right to run the VM.
+int Source::give_up(const Error& why) {
+  // What was heard first says more than what it caused.
+  const Error first = failure_->is_set() ? failure_->status().error() : why;
+  Guest state = Guest::runs;
+  if (guest_) {
+    guest_->set_share(1);
+    if (const Status resumed = guest_->release(); !resumed.ok()) {
+      state = Guest::stopped;
+      log(Level::error, "the guest could not be resumed",
+          {{"vm", order_.leg.vm.text}, {"why", resumed.error().what}});
+    }
+  }
+  if (tracker_) tracker_->disarm();
+  if (sender_) sender_->abort(first.what);
+  log(Level::warn, "a motion has failed", {{"vm", order_.leg.vm.text}, {"why", first.what}});
+  reporter_ = std::jthread();
+  if (const Status told = master_.report(Failed{first, state}); !told.ok()) {
+    log(Level::warn, "nobody was told that the motion has failed", {{"why", told.error().what}});
+  }
+  return info(first.code).exit_status;
+}
+
+void Source::show(Phase phase, std::uint64_t pages) {
+  const std::uint64_t sent = sender_->total().pages();
+  const std::scoped_lock lock(mutex_);
+  shown_.phase = phase;
+  ++shown_.round;
+  pages_before_ = sent;
+  round_pages_ = pages;
+  shown_.share_percent = percent(pacing_.share());
+  const auto left = pacing_.time_left();
+  shown_.knows_end = left.has_value();
+  shown_.time_left = left.value_or(0ns);
+}
+
+void Source::report_progress(std::stop_token stop) {
+  ::pthread_setname_np(::pthread_self(), "hf-progress");
+  constexpr Duration kInterval = Duration(1s) / kProgressPerSecond;
+  std::condition_variable_any changed;
+  std::uint64_t bytes_before = 0;
+  for (Instant before = sys::boot_now();;) {
+    std::unique_lock lock(mutex_);
+    if (changed.wait_for(lock, stop, kInterval, [&] { return stop.stop_requested(); })) return;
+    const Instant now = sys::boot_now();
+    const engine::RoundReport total = sender_->total();
+    shown_.bytes = total.bytes;
+    const double seconds = std::chrono::duration<double>(now - std::exchange(before, now)).count();
+    shown_.bytes_per_second = static_cast<std::uint64_t>(
+        static_cast<double>(total.bytes - std::exchange(bytes_before, total.bytes)) / seconds);
+    const std::uint64_t sent = total.pages() - pages_before_;
+    shown_.pages_left = round_pages_ > sent ? round_pages_ - sent : 0;
+    const Progress progress = shown_;
+    lock.unlock();
+    if (!master_.report(progress).ok()) return;  // its end is noticed elsewhere
+  }
+}
+
+}  // namespace hf::motion

@@ -1,0 +1,76 @@
+#pragma once
+// Source: the process of the host that a VM leaves. Copies its memory in rounds while it runs, stops it, sends the
+// rest, asks holdfastd to commit.
+//
+// | state    | the guest    | what happens                          | next                                           |
+// |----------|--------------|---------------------------------------|-------------------------------------------------|
+// | copying  | runs, mostly | rounds, until the rest is small       | -> stopping                                    |
+// | stopping | stands still | last pages, devices, "loaded"         | reports ReadyToCommit -> asked                 |
+// | both     |              | any failure, Abort, holdfastd is gone | `cont`, reports Failed, ends                   |
+// | asked    | stands still | Committed                             | tells the destination, reports Finished, ends  |
+// | asked    | stands still | Abort                                 | `cont`, reports Failed, ends                   |
+// | asked    | stands still | holdfastd is gone                     | ends, the guest stays stopped: the next        |
+// |          |              |                                       | holdfastd reads the store                      |
+// | asked    | stands still | anything else                         | nothing: only holdfastd's word counts          |
+//
+// One thread drives it; "hf-progress" reports.
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "core/motion/pacing.hpp"
+#include "engine/sender.hpp"
+#include "engine/tracker.hpp"
+#include "motion/leg.hpp"
+#include "motion/master.hpp"
+#include "motion/paced_guest.hpp"
+
+namespace hf::motion {
+
+class Source {
+ public:
+  Source(Master& master, Send order);
+  ~Source();
+
+  // To the end. The exit status of the process: 0 only after Committed.
+  int run();
+
+ private:
+  Status copy();
+  Status open();
+  // The guest stopped for the first time: tracking begins, and its devices are saved for a try: what QEMU cannot save
+  // is known before anything is sent.
+  Status arm();
+  Status round(engine::PageSet pages);
+  // Stops the guest and says what was written since the last time.
+  Result<engine::PageSet> scan();
+  Status stop_for_good(engine::PageSet pages);
+  int settle();
+  int finish();
+  int give_up(const Error& why);
+  void show(Phase phase, std::uint64_t pages);
+  void report_progress(std::stop_token stop);
+
+  Master& master_;
+  const Send order_;
+  const Instant began_;
+  const std::shared_ptr<engine::Failure> failure_ = std::make_shared<engine::Failure>();
+  std::unique_ptr<qemu::EngineMonitor> monitor_;
+  std::optional<engine::GuestMemory> memory_;
+  std::unique_ptr<engine::Tracker> tracker_;
+  std::unique_ptr<PacedGuest> guest_;
+  std::unique_ptr<engine::Sender> sender_;
+  Pacing pacing_;
+  Finished done_;
+  Duration save_took_{};  // at the try
+  Instant asked_at_{};
+
+  std::mutex mutex_;  // of what the reporting thread shows
+  std::condition_variable ending_;
+  Progress shown_;
+  std::uint64_t pages_before_ = 0;  // that the sender had sent when this round began
+  std::uint64_t round_pages_ = 0;
+  std::jthread reporter_;
+};
+
+}  // namespace hf::motion

@@ -1,0 +1,63 @@
+#pragma once
+// EngineMonitor: what the memory engine asks of one QEMU, over its second monitor (engine.sock): stop, run, save and
+// load the state of the devices. It decides nothing. One thread at a time; every call has a time limit.
+//
+// Device state is all that a stopped VM is besides its RAM: QEMU's `xen-save-devices-state` writes it, and
+// `migrate-incoming` reads it in a QEMU with `-incoming defer` (docs/interop/qemu-qmp-ref). Both run with
+// `migration.send-configuration=off`. It goes through descriptors that are passed along with the command: QEMU's
+// sandbox lets it start no program, and its user can open no file of ours.
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "port/hypervisor.hpp"
+#include "sys/qemu/qmp.hpp"
+
+namespace hf::qemu {
+
+// A VM with 32 disks and 16 NICs has about 200 KiB.
+inline constexpr std::size_t kDeviceStateMax = 32 << 20;
+
+// What a QEMU does with its disk images once its state is saved. released: written back and closed for the other
+// host; `run` takes them again.
+enum class Images { kept, released };
+
+class EngineMonitor {
+ public:
+  // Code::unavailable if nobody listens there, Code::timed_out if QEMU does not answer.
+  static Result<std::unique_ptr<EngineMonitor>> connect(const std::string& engine_socket, Duration limit);
+  ~EngineMonitor();
+
+  // GuestState::unknown if it does not answer within the limit.
+  GuestState guest(Duration limit);
+
+  // The guest stands still, its block I/O is drained, its disks are flushed. Repeating it is harmless.
+  Status stop(Duration limit);
+  // The guest runs on. It takes its images again if they were released.
+  // safety: REQUIRES: the caller has the right to run the VM. Code::conflict if the guest's memory is not there yet.
+  Status run(Duration limit);
+
+  // REQUIRES: the guest is stopped. Code::corrupt beyond kDeviceStateMax.
+  Result<std::string> save_devices(Images images, Duration limit);
+
+  // Once, before load_devices. The disk images stay untouched until `run`, and nothing is sent to the networks.
+  Status prepare_to_load(Duration limit);
+  // Afterwards the guest is stopped and could run. REQUIRES: prepare_to_load; all of RAM is in place.
+  // Code::failed: this QEMU is of no further use (it ends by itself).
+  Status load_devices(std::string_view state, Duration limit);
+
+ private:
+  struct Migration;
+  EngineMonitor(std::shared_ptr<Migration> migration, std::unique_ptr<QmpClient> monitor);
+  Status command(std::string_view what, std::string_view arguments, Duration limit, int passed_fd = -1);
+  Status wait_until_loaded(Instant deadline);
+
+  const std::shared_ptr<Migration> migration_;  // the monitor's reader writes it
+  const std::unique_ptr<QmpClient> monitor_;
+};
+
+// "prelaunch", "inmigrate", "paused", "running", ...; empty if QEMU does not answer.
+std::string query_status(QmpClient& monitor, Duration limit);
+GuestState guest_state(std::string_view status);
+
+}  // namespace hf::qemu
