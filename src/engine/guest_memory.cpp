@@ -67,7 +67,8 @@ Result<PageSet> GuestMemory::present() const {
 Status GuestMemory::discard(const PageRange& pages) {
   for (std::size_t i = 0; i < mappings_.size(); ++i) {
     const PageNumber begin = std::max(pages.first, mappings_[i].first);
-    const PageNumber end = std::min(pages.first + pages.count, mappings_[i].first + blocks_[i].bytes / kPageBytes);
+    const PageNumber end =
+        std::min(pages.first + pages.count, mappings_[i].first + blocks_[i].bytes / kPageBytes);
     if (begin >= end) continue;
     if (::fallocate(mappings_[i].file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     static_cast<off_t>((begin - mappings_[i].first) * kPageBytes),
