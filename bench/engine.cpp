@@ -75,7 +75,8 @@ Status send(const Case& one, const test::Side& side, test::Guest& guest, const s
   std::vector<double> large, small, megabytes;
   for (int round = 0; round < kRounds; ++round) {
     Rng same(7);  // the pages that were written before, so that deltas can be had
-    TRY(sender->start_round(write_some(guest, 10'000, one.content, one.content == Content::few ? same : rng)));
+    TRY(sender->start_round(
+        write_some(guest, 10'000, one.content, one.content == Content::few ? same : rng)));
     TRY_ASSIGN(const RoundReport report, sender->finish_round());
     large.push_back(ms(report.took));
     megabytes.push_back(static_cast<double>(report.bytes) / 1e6);
@@ -96,8 +97,10 @@ Status run(const Case& one, const pki::KeyPair& ca) {
   test::Side from, to;
   from.options.data_streams = default_data_streams();
   if (one.tls) {
-    TRY_ASSIGN(const pki::KeyPair first, pki::issue(ca, {.role = pki::Role::host, .name = "host1", .addresses = {}}));
-    TRY_ASSIGN(const pki::KeyPair second, pki::issue(ca, {.role = pki::Role::host, .name = "host2", .addresses = {}}));
+    TRY_ASSIGN(const pki::KeyPair first,
+               pki::issue(ca, {.role = pki::Role::host, .name = "host1", .addresses = {}}));
+    TRY_ASSIGN(const pki::KeyPair second,
+               pki::issue(ca, {.role = pki::Role::host, .name = "host2", .addresses = {}}));
     from.options.credentials = pki::Credentials{ca.certificate_pem, first};
     to.options.credentials = pki::Credentials{ca.certificate_pem, second};
     from.options.encryption = to.options.encryption = Encryption::required;
@@ -107,9 +110,9 @@ Status run(const Case& one, const pki::KeyPair& ca) {
   test::Guest source = test::make_guest({kPages}), destination = test::make_guest({kPages});
   TRY_ASSIGN(Listener listener, Listener::open("127.0.0.1:0"));
   std::vector<std::byte> state;
-  const test::Outcome outcome = test::run_both(
-      [&] { return send(one, from, source, listener.endpoint()); },
-      [&] { return test::receive_all(listener, to, destination.memory, state); });
+  const test::Outcome outcome =
+      test::run_both([&] { return send(one, from, source, listener.endpoint()); },
+                     [&] { return test::receive_all(listener, to, destination.memory, state); });
   TRY(outcome.source);
   TRY(outcome.destination);
   if (test::first_difference(source, destination) != kPages)
@@ -122,8 +125,8 @@ int main() {
   const auto ca = pki::make_ca("bench");
   if (!ca.ok()) return 1;
   fmt::print("{} page connections; medians of {} rounds\n", default_data_streams(), kRounds);
-  fmt::print("| {:<36} | {:>10} | {:>11} | {:>10} | {:>9} |\n", "memory, link, packing", "all, MB/s", "10,000, ms",
-             "sent, MB", "200, ms");
+  fmt::print("| {:<36} | {:>10} | {:>11} | {:>10} | {:>9} |\n", "memory, link, packing", "all, MB/s",
+             "10,000, ms", "sent, MB", "200, ms");
   fmt::print("|---|---|---|---|---|\n");
   for (const Case& one : {Case{"noise, plain, adaptive", Content::noise, false, Compression::adaptive},
                           Case{"noise, TLS, adaptive", Content::noise, true, Compression::adaptive},

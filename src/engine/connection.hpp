@@ -33,10 +33,10 @@ Result<Encryption> encryption_named(const std::string& name);
 struct ConnectionOptions {
   TaskId motion;
   VmId vm;
-  std::string token;   // the motion's secret, at most 128 bytes; both sides have it from the motion's record
-  HostId peer;         // the host at the other end; checked where TLS is used
+  std::string token;  // the motion's secret, at most 128 bytes; both sides have it from the motion's record
+  HostId peer;        // the host at the other end; checked where TLS is used
   Encryption encryption = Encryption::required;
-  std::optional<pki::Credentials> credentials;  // none: TLS is impossible
+  std::optional<pki::Credentials> credentials;     // none: TLS is impossible
   unsigned data_streams = default_data_streams();  // the source decides
   // A link that moves nothing for so long is broken. The other side is heard from each third of it at least.
   Duration silence = std::chrono::seconds(10);

@@ -4,11 +4,12 @@
 
 namespace hf::engine {
 namespace {
-constexpr double kNewWeight = 0.3;      // of the last window in a mean
-constexpr double kBlockedShare = 0.2;   // from here on the link is what we wait for
-constexpr double kLinkGrowth = 1.05;    // a link that we do not wait for may be faster than it was seen
-constexpr double kForget = 0.01;        // what was not tried for some time comes back to the guess, and is tried again
-constexpr double kWorthIt = 0.9;        // packing must be this much better: it takes processor time from the guests
+constexpr double kNewWeight = 0.3;     // of the last window in a mean
+constexpr double kBlockedShare = 0.2;  // from here on the link is what we wait for
+constexpr double kLinkGrowth = 1.05;   // a link that we do not wait for may be faster than it was seen
+constexpr double kForget =
+    0.01;  // what was not tried for some time comes back to the guess, and is tried again
+constexpr double kWorthIt = 0.9;  // packing must be this much better: it takes processor time from the guests
 
 double seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
 double mean(double old, double seen, double weight) { return old + weight * (seen - old); }
@@ -27,12 +28,14 @@ void PackingChoice::observe(const Window& window) {
   for (std::size_t i = 1; i < costs_.size(); ++i) {
     const Cost target = i == used ? Cost{seconds(window.packed) / bytes, sent / bytes} : kGuess[i];
     const double weight = i == used ? used_weight : kForget;
-    costs_[i] = {mean(costs_[i].seconds, target.seconds, weight), mean(costs_[i].ratio, target.ratio, weight)};
+    costs_[i] = {mean(costs_[i].seconds, target.seconds, weight),
+                 mean(costs_[i].ratio, target.ratio, weight)};
   }
   const bool waits_for_link = seconds(window.blocked) > kBlockedShare * took;
   if (waits_for_link) {
     const double seen = sent / took;
-    link_bytes_per_second_ = link_bytes_per_second_ == 0 ? seen : mean(link_bytes_per_second_, seen, kNewWeight);
+    link_bytes_per_second_ =
+        link_bytes_per_second_ == 0 ? seen : mean(link_bytes_per_second_, seen, kNewWeight);
   } else if (link_bytes_per_second_ != 0) {
     link_bytes_per_second_ = std::max(link_bytes_per_second_ * kLinkGrowth, sent / took);
   }

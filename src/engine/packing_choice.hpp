@@ -16,11 +16,11 @@ class PackingChoice {
   // What happened to some batches that were all treated alike.
   struct Window {
     wire::Packing packing = wire::Packing::none;
-    std::uint64_t bytes = 0;        // of the batches
-    std::uint64_t sent_bytes = 0;   // of what they became
+    std::uint64_t bytes = 0;       // of the batches
+    std::uint64_t sent_bytes = 0;  // of what they became
     Duration took{};
-    Duration blocked{};             // of that: waited for the link, or for the limit
-    Duration packed{};              // of that: packing
+    Duration blocked{};  // of that: waited for the link, or for the limit
+    Duration packed{};   // of that: packing
   };
   void observe(const Window& window);
   wire::Packing best() const;
@@ -37,8 +37,8 @@ class PackingChoice {
   double time_of(std::size_t packing) const;
   std::array<Cost, 3> costs_ = kGuess;  // by Packing
   std::size_t used_before_ = 0;
-  double work_seconds_ = 1 / 2e9;       // of a byte, without packing
-  double link_bytes_per_second_ = 0;    // 0: it never was the slower one
+  double work_seconds_ = 1 / 2e9;     // of a byte, without packing
+  double link_bytes_per_second_ = 0;  // 0: it never was the slower one
 };
 
 }  // namespace hf::engine

@@ -17,12 +17,18 @@ struct World {
   PackingChoice::Window window(Packing packing) const {
     const double bytes = 2e6;
     const double ratio = packing == Packing::none ? 1 : packing == Packing::lz4 ? lz4_ratio : zstd_ratio;
-    const double pack = packing == Packing::none ? 0 : packing == Packing::lz4 ? bytes / 700e6 : bytes / 250e6;
+    const double pack = packing == Packing::none  ? 0
+                        : packing == Packing::lz4 ? bytes / 700e6
+                                                  : bytes / 250e6;
     const double busy = bytes * kWork + pack;
     const double took = std::max(busy, bytes * ratio / link);
     const auto duration = [](double seconds) { return Duration(static_cast<std::int64_t>(seconds * 1e9)); };
-    return {packing,        static_cast<std::uint64_t>(bytes), static_cast<std::uint64_t>(bytes * ratio),
-            duration(took), duration(took - busy),             duration(pack)};
+    return {packing,
+            static_cast<std::uint64_t>(bytes),
+            static_cast<std::uint64_t>(bytes * ratio),
+            duration(took),
+            duration(took - busy),
+            duration(pack)};
   }
   // What was chosen in most of the last windows.
   Packing settle(PackingChoice& choice) const {

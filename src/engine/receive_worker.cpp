@@ -27,7 +27,8 @@ Status ReceiveWorker::place(const wire::PageRun& run) {
   switch (run.kind) {
     case wire::PageKind::zero:
       if (run.pages.count >= kDiscardPages) return memory_.discard(run.pages);
-      for (std::uint64_t i = 0; i < run.pages.count; ++i) std::memset(memory_.page(run.pages.first + i), 0, kPageBytes);
+      for (std::uint64_t i = 0; i < run.pages.count; ++i)
+        std::memset(memory_.page(run.pages.first + i), 0, kPageBytes);
       return {};
     case wire::PageKind::plain:
       for (std::uint64_t i = 0; i < run.pages.count; ++i)  // neighbours in number may be in two blocks
@@ -43,7 +44,8 @@ Status ReceiveWorker::place(const wire::PageRun& run) {
 Status ReceiveWorker::check_end(const Frame& end, std::uint64_t round) {
   TRY_ASSIGN(const wire::RoundSum theirs, wire::decode_round_sum(end.body));
   sum_.round = round;
-  if (theirs != sum_) return Error{Code::corrupt, "The page stream lost or changed pages: its sums do not fit."};
+  if (theirs != sum_)
+    return Error{Code::corrupt, "The page stream lost or changed pages: its sums do not fit."};
   return {};
 }
 

@@ -27,7 +27,8 @@ class PageReceiver final : public Receiver {
     ENSURE(static_cast<bool>(round_event_), "a receiver needs one descriptor");
     for (const auto& connection : connections_.data) workers_.emplace_back(memory, *connection);
     streams_.resize(workers_.size());
-    for (unsigned index = 0; index < workers_.size(); ++index) threads_.emplace_back([this, index] { run(index); });
+    for (unsigned index = 0; index < workers_.size(); ++index)
+      threads_.emplace_back([this, index] { run(index); });
   }
 
   ~PageReceiver() override {
@@ -184,7 +185,8 @@ class PageReceiver final : public Receiver {
       ended_ += 1;
       if (ended_ < workers_.size()) return {};
       ended_ = 0;
-      for (const ReceiveWorker& worker : workers_) {  // the others have ended the round too, and begin none before us
+      for (const ReceiveWorker& worker :
+           workers_) {  // the others have ended the round too, and begin none before us
         all.batches += worker.sum().batches;
         all.pages += worker.sum().pages;
         all.digest += worker.sum().digest;
@@ -208,8 +210,8 @@ class PageReceiver final : public Receiver {
 
   mutable std::mutex mutex_;
   std::vector<Stream> streams_;
-  std::uint64_t rounds_ = 0;  // complete ones
-  unsigned ended_ = 0;        // streams that have ended the round after them
+  std::uint64_t rounds_ = 0;   // complete ones
+  unsigned ended_ = 0;         // streams that have ended the round after them
   std::uint64_t awaited_ = 0;  // the round of the device state, once that is there
   bool handed_over_ = false;
   std::vector<std::thread> threads_;

@@ -1,7 +1,7 @@
 #pragma once
 // Receiver: the destination's half. Its threads ("hf-recv-N", one a data connection) check what comes and put it into
-// guest memory, which nobody else may use before Committed. All of it is discarded at start: what the source never sends
-// reads as zeros.
+// guest memory, which nobody else may use before Committed. All of it is discarded at start: what the source never
+// sends reads as zeros.
 //
 // Memory: 2 MiB for each data connection, and the device state (at most kDeviceStateMax). One thread drives it:
 //   next() = DeviceState, tell_loaded(), next() = Committed.

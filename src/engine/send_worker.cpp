@@ -40,7 +40,8 @@ Status SendWorker::send_round(std::uint64_t round, const PageSet& pages) {
   for (const PageRange& range : pages) {
     const std::uint64_t end = range.first + range.count;
     const std::uint64_t first_chunk = range.first / kChunkPages;
-    const std::uint64_t ahead = (share_.index + share_.workers - first_chunk % share_.workers) % share_.workers;
+    const std::uint64_t ahead =
+        (share_.index + share_.workers - first_chunk % share_.workers) % share_.workers;
     for (std::uint64_t chunk = first_chunk + ahead; chunk * kChunkPages < end; chunk += share_.workers) {
       const std::uint64_t from = std::max(range.first, chunk * kChunkPages);
       TRY(send_chunk({from, std::min(end, (chunk + 1) * kChunkPages) - from}));
@@ -92,7 +93,8 @@ void SendWorker::add_again(PageNumber page, const std::byte* guest) {
   const std::uint64_t index = index_of(page);
   const std::byte* copy = batch_.add_plain(page, guest);
   std::byte* before = cache_.find(page, index);
-  const std::size_t size = before == nullptr ? wire::kDeltaMax + 1 : wire::encode_delta(copy, before, delta_.data());
+  const std::size_t size =
+      before == nullptr ? wire::kDeltaMax + 1 : wire::encode_delta(copy, before, delta_.data());
   if (size <= wire::kDeltaMax) {
     const wire::Bytes delta = wire::Bytes(delta_).first(size);
     wire::apply_delta(delta, before);
@@ -100,7 +102,7 @@ void SendWorker::add_again(PageNumber page, const std::byte* guest) {
     count(counters_.delta);
     return;
   }
-  if (before == nullptr) before = cache_.place(page, index);
+  if (before == nullptr) before = cache_.add(page, index);
   if (before != nullptr) std::memcpy(before, copy, kPageBytes);
   count(counters_.plain);
 }

@@ -23,8 +23,8 @@ class SendWorker {
     unsigned index = 0;
     unsigned workers = 1;
   };
-  SendWorker(const GuestMemory& memory, Connection& connection, stream::Throttle& throttle, const Failure& failure,
-             Share share, Duration silence, const SenderOptions& options);
+  SendWorker(const GuestMemory& memory, Connection& connection, stream::Throttle& throttle,
+             const Failure& failure, Share share, Duration silence, const SenderOptions& options);
 
   // Sends this worker's pages of a round and its end.
   Status send_round(std::uint64_t round, const PageSet& pages);

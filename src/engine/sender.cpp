@@ -113,7 +113,8 @@ class PageSender final : public Sender {
     for (std::size_t offset = 0; offset < state.size(); offset += wire::kChunkMax) {
       const auto bytes = state.subspan(offset, std::min(wire::kChunkMax, state.size() - offset));
       const auto body = wire::encode(wire::DeviceChunk{round_, state.size(), offset, bytes});
-      if (const Status sent = control_.write(wire::Kind::device_state, body); !sent.ok()) return failed(sent.error());
+      if (const Status sent = control_.write(wire::Kind::device_state, body); !sent.ok())
+        return failed(sent.error());
     }
     return {};
   }
@@ -155,7 +156,8 @@ class PageSender final : public Sender {
         changed_.wait(lock, [&] { return ending_ || round_ > done; });
         if (ending_) return;
       }
-      if (const Status sent = workers_[index].send_round(done + 1, pages_); !sent.ok()) control_.fail(sent.error());
+      if (const Status sent = workers_[index].send_round(done + 1, pages_); !sent.ok())
+        control_.fail(sent.error());
       const std::scoped_lock lock(mutex_);
       if (--busy_ == 0) changed_.notify_all();
     }
@@ -179,7 +181,8 @@ class PageSender final : public Sender {
 };
 }  // namespace
 
-std::unique_ptr<Sender> Sender::start(const GuestMemory& memory, Connections connections, SenderOptions options) {
+std::unique_ptr<Sender> Sender::start(const GuestMemory& memory, Connections connections,
+                                      SenderOptions options) {
   return std::make_unique<PageSender>(memory, std::move(connections), options);
 }
 

@@ -17,7 +17,8 @@ namespace hf::engine {
 enum class Compression { off, adaptive, lz4, zstd };
 
 struct SenderOptions {
-  std::uint64_t delta_cache_bytes = 128ULL << 20U;  // copies of pages that were written again; touched as needed
+  std::uint64_t delta_cache_bytes = 128ULL
+                                    << 20U;  // copies of pages that were written again; touched as needed
   Compression compression = Compression::adaptive;
   std::uint64_t bytes_per_second = 0;  // over all connections; 0: no limit
 };
@@ -39,7 +40,8 @@ struct RoundReport {
 class Sender {
  public:
   // `memory` must outlive it.
-  static std::unique_ptr<Sender> start(const GuestMemory& memory, Connections connections, SenderOptions options = {});
+  static std::unique_ptr<Sender> start(const GuestMemory& memory, Connections connections,
+                                       SenderOptions options = {});
   // Ends the threads; what was not acknowledged is lost.
   virtual ~Sender() = default;
 
@@ -53,7 +55,8 @@ class Sender {
   virtual Status send_device_state(std::span<const std::byte> state) = 0;
   // Until the destination says that it has loaded the device state. Its refusal: Code::failed with its words.
   virtual Status wait_loaded(Duration patience) = 0;
-  // safety: says that the destination owns the VM; only after the commit was seen to succeed.
+  // safety: says that the destination owns the VM; only after the commit was seen to succeed. The word may be lost with
+  // the connection: then the destination reads the store.
   virtual Status tell_committed() = 0;
 
   // Any thread. Every call above ends with Code::failed and this text; the destination is told.

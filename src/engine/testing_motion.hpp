@@ -40,7 +40,8 @@ inline Guest make_guest(const std::vector<std::uint64_t>& block_pages) {
   for (const std::uint64_t pages : block_pages) {
     files.emplace_back(::memfd_create("guest", MFD_CLOEXEC));
     numbers.push_back(files.back().get());
-    ENSURE(::ftruncate(numbers.back(), static_cast<off_t>(pages * kPageBytes)) == 0, "a memfd can be made longer");
+    ENSURE(::ftruncate(numbers.back(), static_cast<off_t>(pages * kPageBytes)) == 0,
+           "a memfd can be made longer");
   }
   return {map_files(numbers, block_pages), map_files(numbers, block_pages)};
 }
@@ -82,7 +83,8 @@ inline Outcome run_both(const std::function<Status()>& source, const std::functi
 }
 
 // The destination from the first connection to Committed. `state`: the device state that came.
-inline Status receive_all(Listener& listener, const Side& side, GuestMemory& memory, std::vector<std::byte>& state) {
+inline Status receive_all(Listener& listener, const Side& side, GuestMemory& memory,
+                          std::vector<std::byte>& state) {
   TRY_ASSIGN(Connections connections,
              listener.accept(side.options, memory.blocks(), std::chrono::seconds(5), side.failure));
   TRY_ASSIGN(const auto receiver, Receiver::start(memory, std::move(connections)));

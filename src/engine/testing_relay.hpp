@@ -21,9 +21,9 @@ namespace hf::engine::test {
 struct Fault {
   enum class Kind { none, cut_before, cut_within, corrupt, stall };
   Kind kind = Kind::none;
-  unsigned connection = 0;   // in the order in which they were made
-  bool to_source = false;    // else to the destination
-  std::uint64_t frame = 0;   // of this connection and direction; keep-alives do not count; 0: the greeting
+  unsigned connection = 0;  // in the order in which they were made
+  bool to_source = false;   // else to the destination
+  std::uint64_t frame = 0;  // of this connection and direction; keep-alives do not count; 0: the greeting
 };
 
 class Relay {
@@ -80,7 +80,8 @@ class Relay {
       pair.source = std::move(source);
       pair.destination.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
       const sockaddr_in address = loopback(port_);
-      if (::connect(pair.destination.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) pair.cut();
+      if (::connect(pair.destination.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        pair.cut();
       pair.forth = std::thread([this, &pair, index] { pump(pair, index, false); });
       pair.back = std::thread([this, &pair, index] { pump(pair, index, true); });
     }
@@ -98,7 +99,8 @@ class Relay {
     const auto header = wire::decode_header(std::span<const std::byte>(bytes).first<wire::kHeaderBytes>());
     if (!header.ok()) return {};
     bytes.resize(wire::kHeaderBytes + header->bytes);
-    return read_all(from, bytes.data() + wire::kHeaderBytes, header->bytes) ? bytes : std::vector<std::byte>();
+    return read_all(from, bytes.data() + wire::kHeaderBytes, header->bytes) ? bytes
+                                                                            : std::vector<std::byte>();
   }
 
   void pump(Pair& pair, unsigned index, bool to_source) {
@@ -109,7 +111,8 @@ class Relay {
       std::vector<std::byte> bytes = take(from, is_first);
       if (bytes.empty()) break;
       const bool counts = is_first || static_cast<wire::Kind>(bytes[4]) != wire::Kind::keep_alive;
-      const bool is_it = counts && fault_.connection == index && fault_.to_source == to_source && fault_.frame == frame;
+      const bool is_it =
+          counts && fault_.connection == index && fault_.to_source == to_source && fault_.frame == frame;
       if (counts) ++frame;
       if (is_it && fault_.kind != Fault::Kind::none) {
         hit_ = true;
@@ -121,7 +124,8 @@ class Relay {
           break;
         }
       }
-      if (::send(to, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0 || (is_it && fault_.kind == Fault::Kind::cut_within))
+      if (::send(to, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0 ||
+          (is_it && fault_.kind == Fault::Kind::cut_within))
         break;
     }
     pair.cut();

@@ -122,8 +122,9 @@ TEST_P(Transfer, of_a_guest_that_writes_all_the_time_ends_with_equal_memory) {
   std::vector<std::byte> state;
   const Outcome outcome = run_both(
       [&] {
-        return send_all(listener.endpoint(), from, source, &writer, 8,
-                        {.delta_cache_bytes = GetParam().delta_cache_bytes, .compression = GetParam().compression});
+        return send_all(
+            listener.endpoint(), from, source, &writer, 8,
+            {.delta_cache_bytes = GetParam().delta_cache_bytes, .compression = GetParam().compression});
       },
       [&] { return receive_all(listener, to, destination.memory, state); });
   writer.stop();
@@ -175,7 +176,8 @@ TEST(Sender, a_small_change_is_sent_as_a_delta_and_a_page_of_zeros_as_nothing) {
     sender->abort("That was all.");
     return {};
   };
-  const Outcome outcome = run_both(send, [&] { return receive_all(listener, to, destination.memory, state); });
+  const Outcome outcome =
+      run_both(send, [&] { return receive_all(listener, to, destination.memory, state); });
   ASSERT_TRUE(outcome.source.ok()) << outcome.source.error().what;
   EXPECT_EQ(second.plain_pages, 63U);  // known from now on
   EXPECT_EQ(second.zero_pages, 1U);
@@ -199,7 +201,8 @@ TEST(Sender, a_limit_delays_and_cancelling_from_another_thread_ends_every_wait) 
     auto canceller = std::async(std::launch::async, [&] { sender->abort("The user cancelled it."); });
     return sender->finish_round().error();
   };
-  const Outcome outcome = run_both(send, [&] { return receive_all(listener, to, destination.memory, state); });
+  const Outcome outcome =
+      run_both(send, [&] { return receive_all(listener, to, destination.memory, state); });
   EXPECT_EQ(outcome.source.error().what, "The user cancelled it.");
   EXPECT_EQ(outcome.destination.error().what, "The source gave up: The user cancelled it.");
 }
@@ -222,7 +225,8 @@ TEST(Receiver, a_source_that_sends_pages_after_the_device_state_is_refused) {
     TRY(sender->start_round({{0, 1}}));
     return sender->finish_round().error();
   };
-  const Outcome outcome = run_both(send, [&] { return receive_all(listener, to, destination.memory, state); });
+  const Outcome outcome =
+      run_both(send, [&] { return receive_all(listener, to, destination.memory, state); });
   EXPECT_EQ(outcome.source.code(), Code::failed);
   EXPECT_EQ(outcome.destination.code(), Code::corrupt);
   EXPECT_EQ(destination.at(0)[0], std::byte{1});
@@ -241,7 +245,8 @@ bool run_with(const Fault& fault, Outcome& outcome) {
   outcome = run_both(
       [&] {
         const Status sent = send_all(relay.endpoint(), from, source, nullptr, 2);
-        if (!sent.ok()) to.failure->set({Code::failed, "The test has ended."});  // if it still waits to be called
+        if (!sent.ok())
+          to.failure->set({Code::failed, "The test has ended."});  // if it still waits to be called
         return sent;
       },
       [&] { return receive_all(listener, to, destination.memory, state); });
@@ -254,8 +259,8 @@ bool run_with(const Fault& fault, Outcome& outcome) {
 // Hurts every frame of one connection in one direction, one in each motion. How many there were.
 int hurt_every_frame(Fault fault) {
   for (fault.frame = 0;; ++fault.frame) {
-    SCOPED_TRACE(fmt::format("connection {}, {}, frame {}", fault.connection, fault.to_source ? "back" : "forth",
-                             fault.frame));
+    SCOPED_TRACE(fmt::format("connection {}, {}, frame {}", fault.connection,
+                             fault.to_source ? "back" : "forth", fault.frame));
     Outcome outcome;
     if (!run_with(fault, outcome)) return static_cast<int>(fault.frame);
     // Nobody may take a broken motion for a good one. Only Committed, the last word, has no answer: the store knows.
@@ -279,7 +284,9 @@ void hurt_everywhere(Fault::Kind kind) {
   EXPECT_GT(hits, 25);  // greetings, hellos, batches, ends of rounds, device state, answers
 }
 
-TEST(Link, that_is_cut_between_any_two_frames_ends_the_motion_at_both_sides) { hurt_everywhere(Kind::cut_before); }
+TEST(Link, that_is_cut_between_any_two_frames_ends_the_motion_at_both_sides) {
+  hurt_everywhere(Kind::cut_before);
+}
 TEST(Link, that_is_cut_within_any_frame_ends_the_motion_at_both_sides) { hurt_everywhere(Kind::cut_within); }
 TEST(Link, that_changes_a_byte_of_any_frame_ends_the_motion_at_both_sides) { hurt_everywhere(Kind::corrupt); }
 TEST(Link, that_stalls_at_any_frame_ends_the_motion_at_both_sides) { hurt_everywhere(Kind::stall); }

@@ -61,7 +61,8 @@ Connection::Connection(process::UniqueFd socket, const Failure& failure, Duratio
       peer_(std::move(peer)),
       buffer_(kBufferBytes) {
   const int flags = ::fcntl(socket_.get(), F_GETFL);
-  ENSURE(flags >= 0 && ::fcntl(socket_.get(), F_SETFL, flags | O_NONBLOCK) == 0, "a socket can be non-blocking");
+  ENSURE(flags >= 0 && ::fcntl(socket_.get(), F_SETFL, flags | O_NONBLOCK) == 0,
+         "a socket can be non-blocking");
   const int yes = 1;
   ENSURE(::setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes) == 0, "it is a TCP socket");
 }
@@ -99,7 +100,9 @@ Status Connection::send_all(const std::byte* bytes, std::size_t count) {
   return {};
 }
 
-Status Connection::write_plain(std::span<const std::byte> bytes) { return send_all(bytes.data(), bytes.size()); }
+Status Connection::write_plain(std::span<const std::byte> bytes) {
+  return send_all(bytes.data(), bytes.size());
+}
 
 Status Connection::read_plain(std::span<std::byte> bytes) {
   while (!bytes.empty()) {
@@ -134,9 +137,11 @@ Status Connection::start_tls(SSL_CTX* context, bool is_server) {
       continue;
     }
     const std::string alert = tls::take_alert();
-    if (!alert.empty()) return Error{Code::denied, "Host " + peer_ + " refuses this host's certificate (" + alert + ")."};
+    if (!alert.empty())
+      return Error{Code::denied, "Host " + peer_ + " refuses this host's certificate (" + alert + ")."};
     if (SSL_get_verify_result(tls_.get()) != X509_V_OK)
-      return Error{Code::denied, "What is connected is not host " + peer_ + " of this cluster: its certificate does not fit."};
+      return Error{Code::denied, "What is connected is not host " + peer_ +
+                                     " of this cluster: its certificate does not fit."};
     return gone("broke while it was being encrypted.");
   }
 }
@@ -189,8 +194,10 @@ Result<std::size_t> Connection::receive_tls(std::span<std::byte> to) {
   if (why == SSL_ERROR_WANT_READ) return std::size_t{0};
   const std::string alert = tls::take_alert();
   // With TLS 1.3 a client learns only now that its certificate was refused.
-  if (!alert.empty()) return Error{Code::denied, "Host " + peer_ + " refuses this host's certificate (" + alert + ")."};
-  if (why == SSL_ERROR_SSL) return Error{Code::corrupt, "The encrypted connection to " + peer_ + " is damaged."};
+  if (!alert.empty())
+    return Error{Code::denied, "Host " + peer_ + " refuses this host's certificate (" + alert + ")."};
+  if (why == SSL_ERROR_SSL)
+    return Error{Code::corrupt, "The encrypted connection to " + peer_ + " is damaged."};
   return gone("was closed by the other side.");
 }
 

@@ -65,8 +65,9 @@ class Connection {
   Duration silence_;
   const std::string peer_;
 
-  std::mutex mutex_;      // of writing: one frame after the other; and of tls_, also to read: it is for one thread
-  bool is_torn_ = false;  // a frame was not sent as a whole
+  std::mutex
+      mutex_;  // of writing: one frame after the other; and of tls_, also to read: it is for one thread
+  bool is_torn_ = false;            // a frame was not sent as a whole
   std::vector<std::byte> records_;  // what TLS wants sent: many records go out with one system call
   std::unique_ptr<SSL, pki::Deleter<SSL_free>> tls_;
 

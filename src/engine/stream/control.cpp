@@ -22,7 +22,9 @@ Control::~Control() {
   thread_.join();
 }
 
-Status Control::write(wire::Kind kind, wire::Bytes body) { return connection_.write(wire::frame_of(kind, body)); }
+Status Control::write(wire::Kind kind, wire::Bytes body) {
+  return connection_.write(wire::frame_of(kind, body));
+}
 
 void Control::fail(const Error& error) {
   if (failure_.is_set()) return;

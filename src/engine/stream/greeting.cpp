@@ -79,9 +79,11 @@ Status wait_for(int socket, short events, Duration patience, const Failure& fail
   return ready != 0 ? Status() : Status(Error{Code::timed_out, "Nobody answered in time."});
 }
 
-Result<process::UniqueFd> connect_socket(const std::string& endpoint, Duration patience, const Failure& failure) {
+Result<process::UniqueFd> connect_socket(const std::string& endpoint, Duration patience,
+                                         const Failure& failure) {
   TRY_ASSIGN(const Address address, address_of(endpoint));
-  process::UniqueFd socket(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  process::UniqueFd socket(
+      ::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return from_errno("Cannot make a socket", errno);
   const Error unreachable{Code::unavailable, "The destination cannot be reached at " + endpoint + "."};
   if (::connect(socket.get(), address.get(), address.size) == 0) return socket;
@@ -120,8 +122,10 @@ std::vector<std::uint64_t> sizes_of(const std::vector<RamBlock>& blocks) {
 }
 
 std::string version_text(int theirs) {
-  return fmt::format("the other host speaks version {} of the page streams, this one version {}: "
-                     "bring both to the same version of Holdfast.", theirs, wire::kVersion);
+  return fmt::format(
+      "the other host speaks version {} of the page streams, this one version {}: "
+      "bring both to the same version of Holdfast.",
+      theirs, wire::kVersion);
 }
 
 // ---- source ----
@@ -133,14 +137,16 @@ Status agree(Connection& connection, const ConnectionOptions& options, SSL_CTX* 
   wire::GreetingBytes bytes;
   TRY(connection.read_plain(bytes));
   TRY_ASSIGN(const wire::Greeting answer, wire::decode_greeting(bytes));
-  if (answer.version != wire::kVersion) return Error{Code::unsupported, "Pages cannot be sent: " + version_text(answer.version)};
+  if (answer.version != wire::kVersion)
+    return Error{Code::unsupported, "Pages cannot be sent: " + version_text(answer.version)};
   // safety: whoever wants encryption does not go on without, whatever the other side says.
   if (answer.word == static_cast<std::uint8_t>(Choice::tls) && context != nullptr)
     return connection.start_tls(context, false);
   if (answer.word == static_cast<std::uint8_t>(Choice::plain) && may_plain) return {};
-  return Error{Code::denied, wish == Wish::plain
-                                 ? "The destination insists on encrypted page streams, which are off at this host."
-                                 : "Encrypted page streams are required at this host, and the destination has them off."};
+  return Error{Code::denied,
+               wish == Wish::plain
+                   ? "The destination insists on encrypted page streams, which are off at this host."
+                   : "Encrypted page streams are required at this host, and the destination has them off."};
 }
 
 Status introduce(Connection& connection, const wire::Hello& hello, Duration patience) {
@@ -164,7 +170,8 @@ struct Newcomer {
   bool encrypted = false;
 };
 
-Result<bool> agree_as_destination(Connection& connection, const ConnectionOptions& options, SSL_CTX* context) {
+Result<bool> agree_as_destination(Connection& connection, const ConnectionOptions& options,
+                                  SSL_CTX* context) {
   wire::GreetingBytes bytes;
   TRY(connection.read_plain(bytes));
   TRY_ASSIGN(const wire::Greeting wanted, wire::decode_greeting(bytes));
@@ -174,11 +181,14 @@ Result<bool> agree_as_destination(Connection& connection, const ConnectionOption
     choice = Choice::other_version;
   } else if (context != nullptr && (wish == Wish::tls || wish == Wish::tls_if_possible)) {
     choice = Choice::tls;
-  } else if (options.encryption != Encryption::required && (wish == Wish::plain || wish == Wish::tls_if_possible)) {
+  } else if (options.encryption != Encryption::required &&
+             (wish == Wish::plain || wish == Wish::tls_if_possible)) {
     choice = Choice::plain;
   }
-  TRY(connection.write_plain(wire::encode(wire::Greeting{wire::kVersion, static_cast<std::uint8_t>(choice)})));
-  if (choice == Choice::other_version) return Error{Code::unsupported, "Refused: " + version_text(wanted.version)};
+  TRY(connection.write_plain(
+      wire::encode(wire::Greeting{wire::kVersion, static_cast<std::uint8_t>(choice)})));
+  if (choice == Choice::other_version)
+    return Error{Code::unsupported, "Refused: " + version_text(wanted.version)};
   if (choice == Choice::not_this_encryption)
     return Error{Code::denied, "The source and this host do not agree whether page streams are encrypted."};
   if (choice == Choice::tls) TRY(connection.start_tls(context, true));
@@ -191,15 +201,17 @@ std::string objection_to(const wire::Hello& hello, const ConnectionOptions& opti
   // safety: without the motion's secret, nobody writes into a VM's memory.
   if (!same_secret(options.token, hello.token)) return "The token is not this motion's.";
   if (hello.motion != options.motion.text || hello.vm != options.vm.text)
-    return "This is motion " + options.motion.text + " of VM " + options.vm.text + ", not the one that was named.";
+    return "This is motion " + options.motion.text + " of VM " + options.vm.text +
+           ", not the one that was named.";
   if (hello.data_streams < 1 || hello.data_streams > kDataStreamsMax || hello.stream > hello.data_streams)
     return "The number of page streams is wrong.";
   if (hello.blocks != sizes_of(blocks)) return "The VM's memory has other sizes here.";
   return "";
 }
 
-Result<Newcomer> receive_newcomer(process::UniqueFd socket, const std::string& from, const ConnectionOptions& options,
-                                  const std::vector<RamBlock>& blocks, SSL_CTX* context, const Failure& failure) {
+Result<Newcomer> receive_newcomer(process::UniqueFd socket, const std::string& from,
+                                  const ConnectionOptions& options, const std::vector<RamBlock>& blocks,
+                                  SSL_CTX* context, const Failure& failure) {
   Newcomer newcomer;
   const Duration patience = std::min(options.silence, kStrangerPatience);
   newcomer.connection = std::make_unique<Connection>(std::move(socket), failure, patience,
@@ -229,8 +241,8 @@ Status enrol(Connections& all, Newcomer newcomer) {
     all.control = std::move(newcomer.connection);
     return {};
   }
-  if (all.control == nullptr || newcomer.hello.data_streams != all.data.size() || all.data[index - 1] != nullptr ||
-      newcomer.encrypted != all.encrypted) {
+  if (all.control == nullptr || newcomer.hello.data_streams != all.data.size() ||
+      all.data[index - 1] != nullptr || newcomer.encrypted != all.encrypted) {
     return Error{Code::invalid, "Its place among the page streams is taken or unknown."};
   }
   all.data[index - 1] = std::move(newcomer.connection);
@@ -243,7 +255,9 @@ bool is_complete(const Connections& all) {
 }
 }  // namespace
 
-unsigned default_data_streams() { return std::clamp(std::thread::hardware_concurrency(), 1U, kDataStreamsMax); }
+unsigned default_data_streams() {
+  return std::clamp(std::thread::hardware_concurrency(), 1U, kDataStreamsMax);
+}
 
 Result<Encryption> encryption_named(const std::string& name) {
   if (name == "off") return Encryption::off;
@@ -263,11 +277,15 @@ Result<Connections> connect(const std::string& endpoint, const ConnectionOptions
     return Error{Code::invalid, fmt::format("A motion has 1 to {} page streams.", kDataStreamsMax)};
   TRY_ASSIGN(const TlsContext context, context_for(options, tls::Side::client));
   Connections all;
-  wire::Hello hello{.data_streams = static_cast<std::uint8_t>(options.data_streams), .token = options.token,
-                    .motion = options.motion.text, .vm = options.vm.text, .blocks = sizes_of(blocks)};
+  wire::Hello hello{.data_streams = static_cast<std::uint8_t>(options.data_streams),
+                    .token = options.token,
+                    .motion = options.motion.text,
+                    .vm = options.vm.text,
+                    .blocks = sizes_of(blocks)};
   for (unsigned index = 0; index <= options.data_streams; ++index) {
     TRY_ASSIGN(process::UniqueFd socket, connect_socket(endpoint, options.silence, *failure));
-    auto connection = std::make_unique<Connection>(std::move(socket), *failure, options.silence, options.peer.text);
+    auto connection =
+        std::make_unique<Connection>(std::move(socket), *failure, options.silence, options.peer.text);
     TRY(agree(*connection, options, context.get()));
     hello.stream = static_cast<std::uint8_t>(index);
     TRY(introduce(*connection, hello, options.silence));
@@ -290,11 +308,13 @@ Result<Listener> Listener::open(const std::string& address) {
   if (!listener.socket_) return from_errno("Cannot make a socket", errno);
   const int yes = 1;
   ::setsockopt(listener.socket_.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  if (::bind(listener.socket_.get(), where.get(), where.size) != 0 || ::listen(listener.socket_.get(), kBacklog) != 0)
+  if (::bind(listener.socket_.get(), where.get(), where.size) != 0 ||
+      ::listen(listener.socket_.get(), kBacklog) != 0)
     return from_errno("Cannot wait for page streams on " + address, errno);
   sockaddr_storage real{};
   socklen_t size = sizeof real;
-  ENSURE(::getsockname(listener.socket_.get(), reinterpret_cast<sockaddr*>(&real), &size) == 0, "a bound socket");
+  ENSURE(::getsockname(listener.socket_.get(), reinterpret_cast<sockaddr*>(&real), &size) == 0,
+         "a bound socket");
   listener.endpoint_ = text_of(real);
   return listener;
 }
@@ -308,16 +328,19 @@ Result<Connections> Listener::accept(const ConnectionOptions& options, const std
   while (!is_complete(all)) {
     if (const Status ready = wait_for(socket_.get(), POLLIN, end - sys::boot_now(), *failure); !ready.ok()) {
       if (ready.code() != Code::timed_out) return ready.error();
-      return Error{Code::timed_out, "The source did not connect in time." +
-                                        (last_stranger.empty() ? "" : " Somebody else was refused: " + last_stranger)};
+      return Error{Code::timed_out,
+                   "The source did not connect in time." +
+                       (last_stranger.empty() ? "" : " Somebody else was refused: " + last_stranger)};
     }
     sockaddr_storage from{};
     socklen_t size = sizeof from;
-    process::UniqueFd socket(::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC));
+    process::UniqueFd socket(
+        ::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC));
     if (!socket) continue;  // it was gone again
     Result<Newcomer> newcomer =
         receive_newcomer(std::move(socket), text_of(from), options, blocks, context.get(), *failure);
-    const Status enrolled = newcomer.ok() ? enrol(all, std::move(newcomer).value()) : Status(newcomer.error());
+    const Status enrolled =
+        newcomer.ok() ? enrol(all, std::move(newcomer).value()) : Status(newcomer.error());
     if (failure->is_set()) return failure->status().error();
     if (enrolled.ok()) continue;
     last_stranger = enrolled.error().what;

@@ -21,7 +21,8 @@ pki::KeyPair make_ca() {
   ENSURE(ca.ok(), "a CA can be made");
   return *ca;
 }
-pki::Credentials credentials_of(const pki::KeyPair& ca, const std::string& host, pki::Role role = pki::Role::host) {
+pki::Credentials credentials_of(const pki::KeyPair& ca, const std::string& host,
+                                pki::Role role = pki::Role::host) {
   auto own = pki::issue(ca, {.role = role, .name = host, .addresses = {}});
   ENSURE(own.ok(), "a certificate can be issued");
   return {ca.certificate_pem, *own};
@@ -128,10 +129,10 @@ TEST(Streams, are_as_encrypted_as_both_sides_want_it) {
     Encryption source, destination;
     int result;  // 1: TLS, 0: plain, -1: refused
   };
-  for (const Row& row : {Row{off, off, 0}, Row{off, opportunistic, 0}, Row{off, required, -1},
-                         Row{opportunistic, off, 0}, Row{opportunistic, opportunistic, 1},
-                         Row{opportunistic, required, 1}, Row{required, off, -1}, Row{required, opportunistic, 1},
-                         Row{required, required, 1}}) {
+  for (const Row& row :
+       {Row{off, off, 0}, Row{off, opportunistic, 0}, Row{off, required, -1}, Row{opportunistic, off, 0},
+        Row{opportunistic, opportunistic, 1}, Row{opportunistic, required, 1}, Row{required, off, -1},
+        Row{required, opportunistic, 1}, Row{required, required, 1}}) {
     Pair pair;
     pair.source.encryption = row.source;
     pair.destination.encryption = row.destination;
@@ -159,10 +160,12 @@ std::vector<std::byte> say(const std::string& endpoint, wire::Bytes bytes, std::
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1))));
-  ENSURE(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0, "it listens");
+  ENSURE(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0,
+         "it listens");
   ENSURE(::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0, "it reads");
   std::vector<std::byte> got(answer);
-  got.resize(static_cast<std::size_t>(std::max<ssize_t>(0, ::recv(socket.get(), got.data(), answer, MSG_WAITALL))));
+  got.resize(
+      static_cast<std::size_t>(std::max<ssize_t>(0, ::recv(socket.get(), got.data(), answer, MSG_WAITALL))));
   return got;
 }
 
@@ -171,7 +174,8 @@ TEST(Streams, strangers_are_turned_away_and_the_source_is_still_welcome) {
   auto listener = Listener::open("127.0.0.1:0");
   ASSERT_TRUE(listener.ok());
   const auto end = std::make_shared<Failure>();
-  auto other = std::async(std::launch::async, [&] { return listener->accept(pair.destination, kBlocks, 5s, end); });
+  auto other =
+      std::async(std::launch::async, [&] { return listener->accept(pair.destination, kBlocks, 5s, end); });
   const auto newer = say(listener->endpoint(), wire::encode(wire::Greeting{9, 2}), wire::kGreetingBytes);
   ASSERT_EQ(newer.size(), wire::kGreetingBytes);
   EXPECT_EQ(newer[5], static_cast<std::byte>(wire::Choice::other_version));
@@ -194,7 +198,8 @@ TEST(Streams, of_another_version_are_an_error_that_names_both) {
   ASSERT_EQ(::getsockname(listening.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
   auto other = std::async(std::launch::async, [&] {
     const process::UniqueFd one(::accept(listening.get(), nullptr, nullptr));
-    const auto answer = wire::encode(wire::Greeting{9, static_cast<std::uint8_t>(wire::Choice::other_version)});
+    const auto answer =
+        wire::encode(wire::Greeting{9, static_cast<std::uint8_t>(wire::Choice::other_version)});
     return ::send(one.get(), answer.data(), answer.size(), MSG_NOSIGNAL) > 0;
   });
   const auto mine = connect("127.0.0.1:" + std::to_string(ntohs(address.sin_port)), pair.source, kBlocks,
@@ -210,14 +215,16 @@ TEST(Listener, gives_up_after_its_patience_and_at_once_when_it_is_cancelled) {
   ASSERT_TRUE(listener.ok());
   const auto end = std::make_shared<Failure>();
   EXPECT_EQ(listener->accept(pair.destination, kBlocks, 10ms, end).code(), Code::timed_out);
-  auto other = std::async(std::launch::async, [&] { return listener->accept(pair.destination, kBlocks, 1h, end); });
+  auto other =
+      std::async(std::launch::async, [&] { return listener->accept(pair.destination, kBlocks, 1h, end); });
   end->set({Code::failed, "Cancelled."});
   EXPECT_EQ(other.get().error().what, "Cancelled.");
 }
 
 TEST(Connect, to_nobody_is_an_error_and_a_bad_address_as_well) {
   Pair pair;
-  EXPECT_EQ(connect("127.0.0.1:1", pair.source, kBlocks, std::make_shared<Failure>()).code(), Code::unavailable);
+  EXPECT_EQ(connect("127.0.0.1:1", pair.source, kBlocks, std::make_shared<Failure>()).code(),
+            Code::unavailable);
   for (const std::string bad : {"", "host2:7", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:70000"})
     EXPECT_EQ(connect(bad, pair.source, kBlocks, std::make_shared<Failure>()).code(), Code::invalid) << bad;
 }

@@ -87,7 +87,8 @@ Result<std::uint64_t> decode_batch(Bytes body, std::uint64_t page_count, std::ve
     run.kind = static_cast<PageKind>(kind);
     if (!reader.ok() || kind > static_cast<std::uint8_t>(PageKind::delta)) break;
     // safety: nothing that another host says makes us write outside the VM's memory.
-    if (run.pages.count == 0 || run.pages.count > page_count || run.pages.first > page_count - run.pages.count)
+    if (run.pages.count == 0 || run.pages.count > page_count ||
+        run.pages.first > page_count - run.pages.count)
       return Error{Code::corrupt, "The page stream names memory that the VM does not have."};
     if (run.kind == PageKind::plain) run.bytes = reader.bytes(run.pages.count * kPageBytes);
     if (run.kind == PageKind::delta) run.bytes = reader.bytes(reader.number<std::uint16_t>());

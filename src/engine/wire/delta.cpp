@@ -64,7 +64,8 @@ bool is_zero(const std::byte* page) {
 std::size_t encode_delta(const std::byte* page, const std::byte* before, std::byte* to) {
   std::size_t size = 0;
   std::size_t same_from = 0;
-  for (std::size_t at = next_difference(page, before, 0); at < kWords; at = next_difference(page, before, at)) {
+  for (std::size_t at = next_difference(page, before, 0); at < kWords;
+       at = next_difference(page, before, at)) {
     const std::size_t first = at;
     while (at < kWords && word_at(page, at) != word_at(before, at)) ++at;
     const std::size_t bytes = (at - first) * kWord;

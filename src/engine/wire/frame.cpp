@@ -57,8 +57,8 @@ Result<Header> decode_header(std::span<const std::byte, kHeaderBytes> bytes) {
   header.kind = static_cast<Kind>(kind);
   header.packing = static_cast<Packing>(packing);
   const bool packed = header.packing != Packing::none;
-  const bool fits = packed ? header.kind == Kind::batch && header.bytes < header.unpacked
-                           : header.bytes == header.unpacked;
+  const bool fits =
+      packed ? header.kind == Kind::batch && header.bytes < header.unpacked : header.bytes == header.unpacked;
   if (!fits || header.unpacked > kBodyMax)
     return Error{Code::corrupt, "A frame of the page stream has an impossible length."};
   return header;

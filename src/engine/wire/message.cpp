@@ -7,7 +7,9 @@ namespace hf::engine::wire {
 namespace {
 constexpr std::uint32_t kGreetingMagic = 0x54534648;  // "HFST"
 
-Error damaged(const std::string& what) { return {Code::corrupt, "The page stream's " + what + " is damaged."}; }
+Error damaged(const std::string& what) {
+  return {Code::corrupt, "The page stream's " + what + " is damaged."};
+}
 }  // namespace
 
 GreetingBytes encode(const Greeting& greeting) {
@@ -24,7 +26,8 @@ Result<Greeting> decode_greeting(const GreetingBytes& bytes) {
   Greeting greeting;
   greeting.version = reader.number<std::uint8_t>();
   greeting.word = reader.number<std::uint8_t>();
-  if (magic != kGreetingMagic) return Error{Code::corrupt, "The other side does not speak Holdfast's page streams."};
+  if (magic != kGreetingMagic)
+    return Error{Code::corrupt, "The other side does not speak Holdfast's page streams."};
   return greeting;
 }
 

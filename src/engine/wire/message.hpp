@@ -21,7 +21,7 @@ inline constexpr std::size_t kBlocksMax = 64;
 
 // The first frame of each connection. Answered with `welcome` (no body) or `refused` (a text).
 struct Hello {
-  std::uint8_t stream = 0;        // 0: control; 1 to data_streams: pages
+  std::uint8_t stream = 0;  // 0: control; 1 to data_streams: pages
   std::uint8_t data_streams = 0;
   std::string token, motion, vm;
   std::vector<std::uint64_t> blocks;  // bytes of each RAM block

@@ -38,12 +38,13 @@ std::size_t Packer::pack(Packing packing, Bytes body, std::span<std::byte> to) {
 
 bool Packer::unpack(Packing packing, Bytes packed, std::span<std::byte> to) {
   if (packing == Packing::lz4) {
-    const int size = LZ4_decompress_safe(chars(packed.data()), chars(to.data()), static_cast<int>(packed.size()),
-                                         static_cast<int>(to.size()));
+    const int size = LZ4_decompress_safe(chars(packed.data()), chars(to.data()),
+                                         static_cast<int>(packed.size()), static_cast<int>(to.size()));
     return size >= 0 && static_cast<std::size_t>(size) == to.size();
   }
   if (contexts_->decompress == nullptr) contexts_->decompress = ZSTD_createDCtx();
-  return ZSTD_decompressDCtx(contexts_->decompress, to.data(), to.size(), packed.data(), packed.size()) == to.size();
+  return ZSTD_decompressDCtx(contexts_->decompress, to.data(), to.size(), packed.data(), packed.size()) ==
+         to.size();
 }
 
 }  // namespace hf::engine::wire

@@ -38,10 +38,16 @@ std::vector<std::byte> body_of(BatchWriter& writer) {
 }
 
 TEST(Frame, has_the_bytes_of_the_format) {
-  const auto frame = frame_of(Kind::round_done, encode(RoundSum{.round = 2, .batches = 3, .pages = 4, .digest = 5}));
+  const auto frame =
+      frame_of(Kind::round_done, encode(RoundSum{.round = 2, .batches = 3, .pages = 4, .digest = 5}));
   EXPECT_EQ(hex(frame),
-            "4846706706000000" "2000000020000000" "447092b80c851b34"
-            "0200000000000000" "0300000000000000" "0400000000000000" "0500000000000000");
+            "4846706706000000"
+            "2000000020000000"
+            "447092b80c851b34"
+            "0200000000000000"
+            "0300000000000000"
+            "0400000000000000"
+            "0500000000000000");
 }
 
 TEST(Frame, any_changed_bit_is_noticed) {
@@ -83,8 +89,8 @@ TEST(Message, a_device_state_beyond_its_total_is_refused) {
   const auto good = decode_device_chunk(encode(DeviceChunk{3, 10'000, 5904, bytes}));
   ASSERT_TRUE(good.ok());
   EXPECT_EQ(good->offset + good->bytes.size(), good->total);
-  for (const DeviceChunk& bad : {DeviceChunk{3, 10'000, 5905, bytes}, DeviceChunk{3, 10, UINT64_MAX - 5, bytes},
-                                 DeviceChunk{3, 10'000, 0, {}}})
+  for (const DeviceChunk& bad : {DeviceChunk{3, 10'000, 5905, bytes},
+                                 DeviceChunk{3, 10, UINT64_MAX - 5, bytes}, DeviceChunk{3, 10'000, 0, {}}})
     EXPECT_EQ(decode_device_chunk(encode(bad)).code(), Code::corrupt);
 }
 
@@ -168,7 +174,11 @@ TEST(Batch, has_the_bytes_of_the_format) {
   BatchWriter writer;
   writer.begin(5);
   writer.add_zero({258, 3});
-  EXPECT_EQ(hex(writer.body()), "0500000000000000" "0201000000000000" "03000000" "00");
+  EXPECT_EQ(hex(writer.body()),
+            "0500000000000000"
+            "0201000000000000"
+            "03000000"
+            "00");
 }
 
 TEST(Batch, that_names_memory_the_vm_does_not_have_is_refused) {

@@ -34,8 +34,12 @@ int check(int good_so_far, X509_STORE_CTX* verification, bool host_only) {
                     (!named || identity->name == *expected);
   return fits ? 1 : refuse(verification);
 }
-int check_client(int good_so_far, X509_STORE_CTX* verification) { return check(good_so_far, verification, false); }
-int check_server(int good_so_far, X509_STORE_CTX* verification) { return check(good_so_far, verification, true); }
+int check_client(int good_so_far, X509_STORE_CTX* verification) {
+  return check(good_so_far, verification, false);
+}
+int check_server(int good_so_far, X509_STORE_CTX* verification) {
+  return check(good_so_far, verification, true);
+}
 
 thread_local std::string last_alert;
 thread_local bool last_alert_was_ours = false;
