@@ -48,10 +48,25 @@ std::string shim_path() {
   return config::QemuConfig{}.shim;
 }
 
+// Can every user read the file, and pass through the folders above it?
+bool is_open_to_all(fs::path path) {
+  std::error_code ignored;  // cannot be looked at: no permissions
+  auto wanted = fs::perms::others_read;
+  for (; path.has_relative_path(); path = path.parent_path(), wanted = fs::perms::others_exec) {
+    if ((fs::status(path, ignored).permissions() & wanted) == fs::perms::none) return false;
+  }
+  return true;
+}
+
 void choose_qemu_user(config::QemuConfig& qemu, std::vector<std::string>& notes) {
   if (const passwd* user = ::getpwnam(kQemuUser); user != nullptr) {
     qemu.uid = static_cast<int>(user->pw_uid);
     qemu.gid = static_cast<int>(user->pw_gid);
+    if (is_open_to_all(qemu.shim)) return;
+    notes.push_back(fmt::format(
+        "The user {} cannot read {}, so no VM will start: install Holdfast (`cmake --install`), or "
+        "open the folders above it (chmod o+x).",
+        kQemuUser, qemu.shim));
     return;
   }
   notes.push_back(

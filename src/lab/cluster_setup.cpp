@@ -30,6 +30,17 @@ std::string shim_of(const std::string& program_dir) {
   return fs::exists(built) ? fs::canonical(built).string() : program_dir + "/../lib/holdfast/libholdfast_shim.so";
 }
 
+// The user QEMU runs as may not be able to pass through the folders above the build: /root is closed to it.
+std::string shim_copy(const Layout& layout) { return layout.dir() + "/libholdfast_shim.so"; }
+
+Status copy_shim(const Layout& layout, const std::string& program_dir) {
+  std::error_code failed;
+  const std::string shim = shim_of(program_dir);
+  fs::copy_file(shim, shim_copy(layout), fs::copy_options::overwrite_existing, failed);
+  if (failed) return from_errno("Cannot copy " + shim, failed.value());
+  return {};
+}
+
 config::HostConfig config_of(const Layout& layout, const LabConfig& lab, int index, const HostFileOptions& options) {
   const std::string name = host_name(index);
   const std::string pki = layout.host_dir(name) + "/etc/pki";
@@ -51,7 +62,7 @@ config::HostConfig config_of(const Layout& layout, const LabConfig& lab, int ind
   config.cgroup_root = layout.cgroup(name);
   config.qemu.binary = options.qemu;
   config.qemu.uid = config.qemu.gid = kQemuUser;
-  config.qemu.shim = shim_of(options.program_dir);
+  config.qemu.shim = shim_copy(layout);
   config.qemu.nice = 5;
   config.memory_mib = options.memory_mib;
   return config;
@@ -124,6 +135,7 @@ Status add_datastore(api::Operations& operations, const std::string& name, bool 
 Status write_host_files(const Layout& layout, const LabConfig& lab, const HostFileOptions& options) {
   TRY_ASSIGN(const auto ca, pki::make_ca(lab.name));
   TRY(process::replace_file(ca_file(layout), pki::encode_ca(ca), 0600));
+  TRY(copy_shim(layout, options.program_dir));
   for (int index = 1; index <= lab.hosts; ++index) {
     const std::string etc = layout.host_dir(host_name(index)) + "/etc";
     pki::Credentials host{ca.certificate_pem, {}};
