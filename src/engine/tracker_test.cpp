@@ -18,6 +18,7 @@ enum class Way { pagemap_one, pagemap_chunks, comparison };
 struct Case {
   Way way;
   std::string kind;
+  friend void PrintTo(const Case& some, std::ostream* out) { *out << some.kind; }
 };
 
 constexpr PageNumber kPagesOfBlock = 16 * 256;  // 16 MiB

@@ -162,7 +162,7 @@ TEST_F(DeviceState, new_daemon_sees_who_waits_and_who_stands_still) {
   ASSERT_TRUE(monitor && monitor->stop(kStep).ok());
   hypervisor_.reset();
   hypervisor_ = std::make_unique<QemuHypervisor>(options_);
-  const auto adopted = hypervisor_->adopt([](const VmExit&) {});
+  const auto adopted = hypervisor_->adopt([](const VmExit&) {}, [](const VmPause&) {});
   ASSERT_TRUE(adopted.ok());
   ASSERT_EQ(adopted->size(), 2U);
   EXPECT_EQ(adopted->at(0).guest, GuestState::stopped);

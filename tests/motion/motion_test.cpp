@@ -10,6 +10,7 @@
 
 #include "motion/motion_process.hpp"
 #include "sys/pki/pki.hpp"
+#include "sys/process/small_file.hpp"
 #include "two_sides.hpp"
 
 namespace hf::motion {
@@ -153,7 +154,7 @@ class Motion : public test::TwoSides {
   std::string logs() {
     std::string all;
     for (const char* side : {"send", "receive"}) {
-      const auto text = lab::read_file(folder_ / (std::string(side) + ".log"));
+      const auto text = process::read_small_file(folder_ / (std::string(side) + ".log"));
       all += "\n" + std::string(side) + ":\n" + (text ? *text : "");
     }
     return all;

@@ -26,7 +26,6 @@
 
 #include "base/testing/temp_folder.hpp"
 #include "lab/command.hpp"
-#include "lab/files.hpp"
 #include "lab/guest_image.hpp"
 #include "lab/ledger_check.hpp"
 #include "sys/process/cgroup.hpp"
@@ -74,7 +73,7 @@ class TwoSides : public testing::Test {
     std::filesystem::create_symlink("vm-a", folder_ / "store/vm-b");
     ASSERT_TRUE(lab::run({"truncate", "-s", "8M", disk()}).ok());
     hypervisor_ = std::make_unique<qemu::QemuHypervisor>(options_);
-    const auto adopted = hypervisor_->adopt([](const VmExit&) {});
+    const auto adopted = hypervisor_->adopt([](const VmExit&) {}, [](const VmPause&) {});
     ASSERT_TRUE(adopted.ok()) << adopted.error().what;
   }
 
