@@ -163,7 +163,10 @@ TEST(EtcdStore, a_deposed_leader_does_not_prolong_an_ended_lease) {
   ASSERT_TRUE(lease.ok());
   ASSERT_TRUE(store->commit(put("a", "1", *lease)).ok());
   leader->stop();
-  ASSERT_TRUE(eventually([&] { return store->get("a").code() == Code::not_found; }));
+  ASSERT_TRUE(eventually([&] {
+    const auto found = store->get("a");
+    return !found.ok() && found.code() == Code::not_found;
+  }));
   leader->go_on();
   const auto kept = through_leader->keep_alive(*lease);
   EXPECT_EQ(kept.code(), Code::not_found);
