@@ -36,6 +36,7 @@ using nlohmann::json;
 
 namespace {
 using Phase = OwnerRecord::Phase;
+using Motion = MotionRecord::Phase;
 
 template <class Enum>
 using Names = std::vector<std::pair<Enum, std::string_view>>;
@@ -49,13 +50,18 @@ const Names<VmState> kVmStateNames = {
 const Names<TaskKind> kTaskKindNames = {
     {TaskKind::vm_create, "vm.create"}, {TaskKind::vm_start, "vm.start"}, {TaskKind::vm_stop, "vm.stop"},
     {TaskKind::vm_kill, "vm.kill"},     {TaskKind::vm_reset, "vm.reset"}, {TaskKind::vm_delete, "vm.delete"},
-    {TaskKind::vm_import, "vm.import"}, {TaskKind::vm_resize, "vm.resize"}};
+    {TaskKind::vm_import, "vm.import"}, {TaskKind::vm_resize, "vm.resize"},
+    {TaskKind::vm_migrate, "vm.migrate"}};
 const Names<TaskState> kTaskStateNames = {{TaskState::queued, "queued"},
                                           {TaskState::running, "running"},
                                           {TaskState::succeeded, "succeeded"},
                                           {TaskState::failed, "failed"}};
 const Names<Phase> kPhaseNames = {
     {Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}};
+const Names<Motion> kMotionNames = {
+    {Motion::preparing, "preparing"}, {Motion::ready, "ready"}, {Motion::committed, "committed"}};
+const Names<Encryption> kEncryptionNames = {
+    {Encryption::required, "required"}, {Encryption::opportunistic, "opportunistic"}, {Encryption::off, "off"}};
 
 template <class Enum>
 std::string_view text_of(const Names<Enum>& names, Enum value) {
@@ -78,10 +84,11 @@ Enum value_or_first(const Names<Enum>& names, const json& j) {
   return value_of(names, j).value_or(names.front().first);
 }
 
-Phase phase_named(const json& name) {
-  // safety: an unknown phase must not read as "nobody runs it".
-  if (const auto phase = value_of(kPhaseNames, name)) return *phase;
-  throw json::other_error::create(501, "unknown owner phase " + name.dump(), nullptr);
+// safety: an unknown phase must not read as "nobody runs it", nor as "nothing is committed yet".
+template <class Enum>
+Enum phase_named(const Names<Enum>& names, const json& name) {
+  if (const auto phase = value_of(names, name)) return *phase;
+  throw json::other_error::create(501, "unknown phase " + name.dump(), nullptr);
 }
 }  // namespace
 
@@ -90,20 +97,28 @@ std::string_view name_of(TaskKind kind) { return text_of(kTaskKindNames, kind); 
 std::string_view name_of(TaskState state) { return text_of(kTaskStateNames, state); }
 std::string_view name_of(Desired desired) { return text_of(kDesiredNames, desired); }
 std::string_view name_of(Phase phase) { return text_of(kPhaseNames, phase); }
+std::string_view name_of(Motion phase) { return text_of(kMotionNames, phase); }
+std::string_view name_of(Encryption encryption) { return text_of(kEncryptionNames, encryption); }
 
 void to_json(json& j, VmState state) { j = name_of(state); }
 void to_json(json& j, TaskKind kind) { j = name_of(kind); }
 void to_json(json& j, TaskState state) { j = name_of(state); }
 void to_json(json& j, Desired desired) { j = name_of(desired); }
+void to_json(json& j, Encryption encryption) { j = name_of(encryption); }
+void to_json(json& j, Motion phase) { j = name_of(phase); }
 void from_json(const json& j, VmState& state) { state = value_or_first(kVmStateNames, j); }
 void from_json(const json& j, TaskKind& kind) { kind = value_or_first(kTaskKindNames, j); }
 void from_json(const json& j, TaskState& state) { state = value_or_first(kTaskStateNames, j); }
 void from_json(const json& j, Desired& desired) { desired = value_or_first(kDesiredNames, j); }
+// safety: its first is the strictest: a later version's word must not switch protection off.
+void from_json(const json& j, Encryption& encryption) { encryption = value_or_first(kEncryptionNames, j); }
+void from_json(const json& j, Motion& phase) { phase = phase_named(kMotionNames, j); }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_address, heartbeat_address, cpus,
                                                 memory_mib, accelerator, accelerator_reason, qemu_version, datastores,
-                                                slot_datastores, datastore_problems, slots_renewed, networks)
+                                                slot_datastores, datastore_problems, slots_renewed, networks,
+                                                motion_mbit)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SessionRecord, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeaderRecord, host, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DatastoreRecord, id, name, shared, paths)
@@ -112,9 +127,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, 
                                                 created)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmStatus, state, host, epoch, message, attempts, failed_hosts, since,
                                                 accelerator, memory_tracker)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionLimits, encryption, bandwidth_mbit, max_stop_ms)
+// safety: no defaults here; a record that lacks a field lets nothing commit.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MotionRecord, id, vm, from, to, epoch, phase, limits, endpoint, token, session_to,
+                                   generation_to)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress,
                                                 error_code, message, created, finished, disk, size_bytes,
-                                                timeout_seconds, requested_by)
+                                                timeout_seconds, to, limits, requested_by)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EventRecord, id, time, severity, kind, host, vm, subject, text)
 
 void to_json(json& j, const OwnerRecord& owner) {
@@ -123,16 +142,18 @@ void to_json(json& j, const OwnerRecord& owner) {
            {"epoch", owner.epoch},
            {"session", owner.session},
            {"guarded", owner.guarded},
-           {"reason", owner.reason}};
+           {"reason", owner.reason},
+           {"motion", owner.motion}};
 }
 void from_json(const json& j, OwnerRecord& owner) {
   // safety: no defaults here; a record that lacks a field gives nobody a right.
-  owner.phase = phase_named(j.at("phase"));
+  owner.phase = phase_named(kPhaseNames, j.at("phase"));
   owner.host = j.at("host").get<HostId>();
   owner.epoch = j.at("epoch").get<Epoch>();
   owner.session = j.at("session").get<SessionId>();
   owner.guarded = j.at("guarded").get<bool>();
   owner.reason = j.value("reason", "");
+  owner.motion = TaskId(j.value("motion", ""));
 }
 
 namespace {
@@ -152,6 +173,7 @@ std::string encode(const DatastoreRecord& r) { return encode_any(r); }
 std::string encode(const NetworkRecord& r) { return encode_any(r); }
 std::string encode(const VmRecord& r) { return encode_any(r); }
 std::string encode(const OwnerRecord& r) { return encode_any(r); }
+std::string encode(const MotionRecord& r) { return encode_any(r); }
 std::string encode(const VmStatus& r) { return encode_any(r); }
 std::string encode(const TaskRecord& r) { return encode_any(r); }
 std::string encode(const EventRecord& r) { return encode_any(r); }
@@ -175,6 +197,7 @@ template Result<DatastoreRecord> decode(const std::string&);
 template Result<NetworkRecord> decode(const std::string&);
 template Result<VmRecord> decode(const std::string&);
 template Result<OwnerRecord> decode(const std::string&);
+template Result<MotionRecord> decode(const std::string&);
 template Result<VmStatus> decode(const std::string&);
 template Result<TaskRecord> decode(const std::string&);
 template Result<EventRecord> decode(const std::string&);
@@ -191,6 +214,7 @@ Result<Any> decode_at(const std::string& at, const std::string& text) {
   using Decoder = Result<Any> (*)(const std::string&);
   static const std::vector<std::pair<std::string, Decoder>> kDecoders = {
       {key::kOwners, decode_as<OwnerRecord>},       {key::kStatus, decode_as<VmStatus>},
+      {key::kMotions, decode_as<MotionRecord>},
       {key::kVms, decode_as<VmRecord>},             {key::kSessions, decode_as<SessionRecord>},
       {key::kIncarnations, decode_as<SessionRecord>}, {key::kHosts, decode_as<HostRecord>},
       {key::kTasks, decode_as<TaskRecord>},         {key::kEvents, decode_as<EventRecord>},
