@@ -98,19 +98,19 @@ Result<LaunchRequest> VmShell::request_for(const ha::action::Launch& launch) con
   return request;
 }
 
-Status VmShell::confirm_on_datastore(const ha::action::Launch& launch) const {
-  const std::string& home = launch.vm.spec.datastore;
+Status VmShell::confirm_on_datastore(const record::VmRecord& vm, const record::OwnerRecord& owner) const {
+  const std::string& home = vm.spec.datastore;
   if (home.empty()) return {};
   const auto surroundings = surroundings_.get();
   auto found = surroundings->datastores.find(home);
   if (found == surroundings->datastores.end()) {
     return Error{Code::unavailable, "Datastore " + home + " is not usable on host " + self_.text + " now."};
   }
-  const ha::OwnerFile owner{launch.vm.id, launch.owner.host, launch.owner.session, launch.owner.epoch, launch.vm.spec};
+  const ha::OwnerFile file{vm.id, owner.host, owner.session, owner.epoch, vm.spec};
   const std::string path = found->second.path;
   datastore::CallWorker worker;
-  auto confirmed = worker.run<bool>(kDatastorePatience, [path, owner]() -> Result<bool> {
-    TRY(datastore::confirm_owner(path, owner));
+  auto confirmed = worker.run<bool>(kDatastorePatience, [path, file]() -> Result<bool> {
+    TRY(datastore::confirm_owner(path, file));
     return true;
   });
   return confirmed.ok() ? Status() : Status(confirmed.error());
@@ -120,7 +120,7 @@ std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& laun
   auto request = request_for(launch);
   if (!request.ok()) return {{request.error()}};
   // safety: store, then datastore, then guard; only then the guest's first instruction.
-  if (Status confirmed = confirm_on_datastore(launch); !confirmed.ok()) return {{confirmed.error()}};
+  if (Status confirmed = confirm_on_datastore(launch.vm, launch.owner); !confirmed.ok()) return {{confirmed.error()}};
   auto running = hypervisor_.launch(*request);
   if (!running.ok()) return {{running.error()}};
   const ha::Admission admission{running->vm, running->epoch, running->cgroup, running->hold_page, launch.owner.guarded};
@@ -176,6 +176,41 @@ void VmShell::carry_out(const ha::action::Thaw& thaw) {
   log(Level::info, "A frozen VM is still ours and goes on.", {{"vm", thaw.vm.text}});
   pool_.submit([this, thaw] {
     log_failure("The guard did not thaw a VM.", thaw.vm, guard_.thaw(thaw.vm, thaw.epoch, thaw.generation));
+  });
+}
+
+// Motions wait for holdfast-motion: every answer is that nothing was done.
+namespace {
+const Error kNotYet{Code::unsupported, "This version cannot move a running VM yet."};
+}  // namespace
+
+void VmShell::carry_out(const ha::action::Prepare& prepare) {
+  mailbox_.post(ha::event::Prepared{prepare.vm.id, prepare.motion.id, false, "", "", kNotYet});
+}
+
+void VmShell::carry_out(const ha::action::Send& send) {
+  mailbox_.post(ha::event::MotionFailed{send.vm.id, send.motion.id, kNotYet});
+}
+
+void VmShell::carry_out(const ha::action::AbortMotion& abort) {
+  pool_.submit([this, abort] {
+    const Status goes_on = hypervisor_.resume(abort.vm);
+    log_failure("A guest that a motion had stopped does not go on.", abort.vm, goes_on);
+    mailbox_.post(ha::event::MotionAborted{abort.vm, abort.epoch, goes_on.ok()});
+  });
+}
+
+void VmShell::carry_out(const ha::action::CommittedMotion&) {}
+
+void VmShell::carry_out(const ha::action::Activate& activate) {
+  mailbox_.post(ha::event::Activated{activate.vm.id, activate.owner.epoch, false, false, kNotYet});
+}
+
+void VmShell::carry_out(const ha::action::RecordOwner& record) {
+  pool_.submit([this, record] {
+    const Status told = confirm_on_datastore(record.vm, record.owner);
+    log_failure("The owner of a VM was not written on its datastore.", record.vm.id, told);
+    mailbox_.post(ha::event::OwnerRecorded{record.vm.id, record.owner.epoch, told.ok()});
   });
 }
 

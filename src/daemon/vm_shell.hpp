@@ -29,6 +29,12 @@ class VmShell {
   void carry_out(const ha::action::Reset& reset);
   void carry_out(const ha::action::Thaw& thaw);
   void carry_out(const ha::action::Continue& go_on);
+  void carry_out(const ha::action::Prepare& prepare);
+  void carry_out(const ha::action::Send& send);
+  void carry_out(const ha::action::AbortMotion& abort);
+  void carry_out(const ha::action::CommittedMotion& committed);
+  void carry_out(const ha::action::Activate& activate);
+  void carry_out(const ha::action::RecordOwner& record);
 
  private:
   // Why it could not be launched; `refused`: the guard would not have it.
@@ -37,7 +43,7 @@ class VmShell {
     bool refused = false;
   };
   Result<LaunchRequest> request_for(const ha::action::Launch& launch) const;
-  Status confirm_on_datastore(const ha::action::Launch& launch) const;
+  Status confirm_on_datastore(const record::VmRecord& vm, const record::OwnerRecord& owner) const;
   // Empty on success.
   std::vector<Refusal> launch_now(const ha::action::Launch& launch);
   void on_exit(const VmExit& exit);

@@ -18,12 +18,18 @@ std::string text_of(const OwnerRecord& owner) {
   return fmt::format("{} {} epoch {}", name_of(owner.phase), owner.host.text, owner.epoch.number);
 }
 
+bool moves(const OwnerRecord& before, const OwnerRecord& next) {
+  return before.phase == Phase::claimed && next.phase == Phase::claimed && before.host != next.host &&
+         next.epoch == before.epoch.next() && !next.motion.empty();
+}
+
 bool legal(const OwnerRecord& before, const OwnerRecord& next, bool existed) {
   const bool up = next.epoch == before.epoch.next(), same = next.epoch == before.epoch;
   switch (next.phase) {
     case Phase::assigned:
       return existed ? up : next.epoch.number == 1;
     case Phase::claimed:
+      if (moves(before, next)) return true;
       if (before.phase == Phase::released || before.host != next.host) return false;
       return same || (up && before.phase == Phase::claimed);
     case Phase::released:
@@ -66,6 +72,11 @@ void Checker::log_change(const ha::TypedTxn::Write& write) {
       return fmt::format("store: {}: {} {} {}{}", write.key, name_of(task->kind), task->vm.text,
                          name_of(task->state), task->message.empty() ? "" : ": " + task->message);
     });
+  } else if (const auto* motion = std::get_if<record::MotionRecord>(&write.value)) {
+    w_.trace([&] {
+      return fmt::format("store: {}: {} {} from {} to {}", write.key, motion->id.text, name_of(motion->phase),
+                         motion->from.text, motion->to.text);
+    });
   } else if (std::holds_alternative<record::SessionRecord>(write.value)) {
     if (write.lease != 0) w_.trace([&] { return fmt::format("store: {}: begins", write.key); });
   } else if (std::holds_alternative<std::monostate>(write.value)) {
@@ -86,8 +97,11 @@ void Checker::check_owner_change(int by, const VmId& vm, const record::Any& valu
   if (next->epoch < facts.owned) fail("epochs", change + ": the epoch falls");
   facts.owned = std::max(facts.owned, next->epoch);
   if (!legal(before, *next, entry != nullptr)) fail("edges", change);
-  if (next->phase == Phase::claimed && (by < 0 || w_.host(by).id() != next->host))
+  if (moves(before, *next))
+    check_move(by, vm, before, *next);
+  else if (next->phase == Phase::claimed && (by < 0 || w_.host(by).id() != next->host))
     fail("edges", change + ": by another");
+  if (next->phase != Phase::claimed) facts.lost = true;  // taken over, or stopped
   if (before.phase == Phase::claimed && next->phase == Phase::assigned) {
     ++counts_.takeovers;
     check_takeover(vm, before);
@@ -95,6 +109,100 @@ void Checker::check_owner_change(int by, const VmId& vm, const record::Any& valu
   if (before.phase == Phase::claimed && next->phase == Phase::released && by >= 0 &&
       w_.host(by).id() != before.host) {
     check_takeover(vm, before);
+  }
+}
+
+void Checker::check_move(int by, const VmId& vm, const OwnerRecord& before, const OwnerRecord& next) {
+  ++counts_.moves;
+  const std::string what = fmt::format("{} is moved from {} to {}", vm.text, before.host.text, next.host.text);
+  const auto* entry = w_.store.get(key::kMotions + vm.text);
+  const auto* motion = entry == nullptr ? nullptr : std::get_if<record::MotionRecord>(&entry->value);
+  const bool named = motion != nullptr && motion->id == next.motion && motion->from == before.host &&
+                     motion->to == next.host && motion->epoch == before.epoch &&
+                     motion->phase == record::MotionRecord::Phase::ready;
+  if (!named) return fail("moved", what + " without a motion that is ready");
+  if (by < 0 || w_.host(by).id() != before.host) fail("moved", what + " by another");
+  const Host& source = w_.host(w_.host_index(before.host));
+  const Host& destination = w_.host(w_.host_index(next.host));
+  auto guest = source.processes().find(vm);
+  const bool runs = guest != source.processes().end() && guest->second.resumed;
+  if (runs) fail("moved", what + ", where it may run");
+  auto waiting = destination.processes().find(vm);
+  const bool waits = waiting != destination.processes().end() && waiting->second.epoch == next.epoch &&
+                     waiting->second.memory == vms_[vm].memory;
+  const auto* session = w_.store.get(key::kSessions + next.host.text);
+  const bool lives =
+      session != nullptr && std::get<record::SessionRecord>(session->value).session == next.session;
+  if (!waits && !lives) fail("moved", what + ", which is known to be gone");
+}
+
+void Checker::check_memory(const Host& host, const Process& process, VmFacts& facts) {
+  const std::string what = fmt::format("{} epoch {} on {}", process.vm.text, process.epoch.number, host.id().text);
+  const Memory& memory = process.memory;
+  if (!holds_right(host, process)) return;  // a machine that stood still; the other invariants see to it
+  if (memory.boot == facts.memory.boot) {
+    if (memory.ticks != facts.memory.ticks + 1) fail("memory", what + " runs with old memory");
+  } else if (memory.boot != process.number) {
+    fail("memory", what + " runs without its memory");
+  } else if (facts.memory.boot != 0 && !facts.lost) {
+    fail("memory", what + " boots anew, and nobody has lost its memory");
+  }
+  facts.memory = memory;
+  facts.lost = false;
+}
+
+void Checker::memory_changed(const Process& process) {
+  auto& facts = vms_[process.vm];
+  if (facts.memory.boot == process.memory.boot) facts.memory = process.memory;
+}
+
+void Checker::memory_lost(const Process& process) {
+  auto& facts = vms_[process.vm];
+  if (facts.memory.boot == process.memory.boot) facts.lost = true;
+}
+
+void Checker::check_room(const ha::View& view, const VmId& vm, const HostId& host) {
+  std::uint64_t used = 0;
+  const auto memory_of = [&](const VmId& each) {
+    auto record = view.vms.find(each);
+    return record == view.vms.end() ? 0 : record->second.record.spec.memory_mib;
+  };
+  for (const auto& [each, owner] : view.owners) {
+    const bool counts = owner.record.phase != Phase::released && owner.record.host == host && each != vm;
+    if (counts) used += memory_of(each);
+  }
+  for (const auto& [each, motion] : view.motions) {
+    const auto& m = motion.record;
+    auto owner = view.owners.find(each);
+    const HostId& other = owner != view.owners.end() && owner->second.record.host == m.to ? m.from : m.to;
+    if (other == host && each != vm) used += memory_of(each);
+  }
+  if (used + memory_of(vm) > w_.params.host_memory_mib) {
+    fail("room", fmt::format("{} is given {} with {} MiB in use", host.text, vm.text, used));
+  }
+}
+
+void Checker::check_motions(const ha::View& view, const HostId& host) {
+  int motions = 0;
+  for (const auto& [vm, motion] : view.motions) {
+    if (motion.record.from == host || motion.record.to == host) ++motions;
+  }
+  if (motions >= 4) fail("room", fmt::format("{} is given one more than {} motions", host.text, motions));
+}
+
+void Checker::decided(const Host& host, const ha::TypedTxn& txn) {
+  const ha::View& view = host.core()->view();
+  for (const auto& write : txn.writes) {
+    const auto* owner = std::get_if<OwnerRecord>(&write.value);
+    if (owner != nullptr && owner->phase == Phase::assigned) {
+      check_room(view, VmId(after(write.key, key::kOwners)), owner->host);
+    }
+    const auto* motion = std::get_if<record::MotionRecord>(&write.value);
+    if (motion != nullptr && motion->phase == record::MotionRecord::Phase::preparing) {
+      check_room(view, motion->vm, motion->to);
+      check_motions(view, motion->from);
+      check_motions(view, motion->to);
+    }
   }
 }
 
@@ -155,6 +263,7 @@ void Checker::begins_to_run(const Host& host, const Process& process) {
     const bool held = asleep_before && !host.may_write(process);
     if (!rival_held && !held) fail("one-copy", what + " and on " + other.id().text);
   }
+  check_memory(host, process, facts);
   facts.copies.push_back({host.index(), process.epoch, process.number});
 }
 
@@ -206,7 +315,24 @@ bool Checker::has_room(const record::VmRecord& vm) const {
   return false;
 }
 
+// What motions have not tidied up.
+std::string Checker::left_behind() const {
+  for (const auto& state : w_.store.all()) {
+    if (std::holds_alternative<record::MotionRecord>(state.value)) return state.key + " is not over";
+  }
+  for (int host = 0; host < w_.params.hosts; ++host) {
+    for (const auto& [vm, process] : w_.host(host).processes()) {
+      if (!process.resumed) return vm.text + " stands still on " + w_.host(host).id().text;
+    }
+    for (const auto& [vm, engine] : w_.host(host).engines()) {
+      return "a motion process of " + vm.text + " is left on " + w_.host(host).id().text;
+    }
+  }
+  return {};
+}
+
 std::string Checker::unsettled() const {
+  if (const std::string left = left_behind(); !left.empty()) return left;
   for (const auto& state : w_.store.all()) {
     if (const auto* task = std::get_if<record::TaskRecord>(&state.value)) {
       const bool over =

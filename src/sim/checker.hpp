@@ -8,6 +8,11 @@
 //   proven-unable    when a takeover commits, the old copy does not run, writes nothing, and cannot begin
 //                    without a new claim
 //   epochs           the epoch in owners/<vm> never falls; no two processes have the same epoch of a VM
+//   moved            a commit of a motion is the source's, of a motion that is `ready`, while the guest stands still
+//                    there and all of it waits at the destination (or the store still holds that one to be alive)
+//   memory           a guest that runs has all of its memory: nothing of it is lost, and it does not boot anew, unless
+//                    its QEMU or its host died, it was stopped, or taken over
+//   room             no decision gives a host more VMs, or more motions, than it can take, as the decider sees it
 //   disk             no disk write of an older epoch after the first of a newer one
 //   edges            owners/<vm> changes along the edges of its life only; only the host itself claims
 //   liveness         healed, everything becomes as it is wanted within a bound
@@ -21,13 +26,12 @@
 #include <vector>
 
 #include "core/ha/events.hpp"
+#include "sim/host.hpp"
 #include "sim/queue.hpp"
 
 namespace hf::sim {
 
 class World;
-class Host;
-struct Process;
 
 struct Violation {
   std::string invariant;
@@ -44,6 +48,12 @@ class Checker {
   void begins_to_run(const Host& host, const Process& process);
   void stops_running(const Host& host, const Process& process);
   void disk_write(const Host& host, const Process& process);
+  // The guest has gone on a bit.
+  void memory_changed(const Process& process);
+  // What the process held is gone, by a fault or by the guest's own will.
+  void memory_lost(const Process& process);
+  // That host is about to send it.
+  void decided(const Host& host, const ha::TypedTxn& txn);
   void frozen(const Host& host, const Process& process);
   void reported(const Host& host, const record::EventRecord& event);
 
@@ -56,7 +66,7 @@ class Checker {
   const std::optional<Violation>& violation() const { return violation_; }
 
   struct Counts {
-    std::uint64_t runs = 0, freezes = 0, takeovers = 0, commits = 0;
+    std::uint64_t runs = 0, freezes = 0, takeovers = 0, commits = 0, moves = 0;
   };
   const Counts& counts() const { return counts_; }
 
@@ -71,8 +81,15 @@ class Checker {
     std::map<Epoch, std::uint64_t> processes;  // epoch -> the process that ran with it
     Epoch written;                             // the newest epoch that has written to the disk
     Epoch owned;
+    Memory memory;       // as the guest last had it
+    bool lost = false;   // and it is gone, with a reason
   };
   void check_owner_change(int by, const VmId& vm, const record::Any& next);
+  void check_move(int by, const VmId& vm, const record::OwnerRecord& before, const record::OwnerRecord& next);
+  void check_memory(const Host& host, const Process& process, VmFacts& facts);
+  void check_room(const ha::View& view, const VmId& vm, const HostId& host);
+  void check_motions(const ha::View& view, const HostId& host);
+  std::string left_behind() const;
   void check_takeover(const VmId& vm, const record::OwnerRecord& before);
   bool holds_right(const Host& host, const Process& process) const;
   bool has_room(const record::VmRecord& vm) const;

@@ -63,8 +63,10 @@ void Host::power_off() {
   guard_actor.die();
   core_.reset();
   launching_.clear();
+  for (const auto& [vm, process] : processes_) w_.checker.memory_lost(process);
   refresh_all();
   processes_.clear();
+  engines_.clear();
   w_.disks.power_lost(index_);
 }
 
@@ -105,6 +107,8 @@ void Host::refresh(Process& process) {
   const bool runs = on_ && hung_ == 0 && process.resumed && !process.frozen;
   if (runs == process.runs) return;
   process.runs = runs;
+  process.ran = process.ran || runs;
+  if (runs) ++process.memory.ticks;
   if (runs)
     w_.checker.begins_to_run(*this, process);
   else

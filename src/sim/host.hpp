@@ -16,6 +16,13 @@ namespace hf::sim {
 
 class World;
 
+// What a guest's memory holds: of which boot, and how far it has come.
+struct Memory {
+  std::uint64_t boot = 0;  // 0: nothing
+  std::uint64_t ticks = 0;
+  bool operator==(const Memory&) const = default;
+};
+
 // A QEMU process.
 struct Process {
   VmId vm;
@@ -23,10 +30,27 @@ struct Process {
   std::uint64_t number = 0;  // unique in the world: a later process of the VM is another one
   bool is_protected = true;
   bool resumed = false;  // QEMU starts stopped
+  bool incoming = false; // it was started to wait for memory
+  bool ran = false;      // it was resumed once
+  Memory memory;
   bool frozen = false;   // its cgroup
   ha::HoldValue page = ha::kHeld;
   std::optional<ha::Admission> admitted;  // what the guard has written down for its next life
   bool runs = false;                      // its vCPUs execute
+};
+
+// A motion process.
+struct MotionEngine {
+  VmId vm;
+  TaskId id;
+  std::uint64_t number = 0;  // unique in the world; of a receiver: its token
+  std::uint64_t qemu = 0;    // its process
+  int peer = -1;             // the other host, once known
+  bool sends = false;
+  int rounds_left = 0;
+  bool stopped = false;      // the guest, for good
+  bool asked = false;        // for the commit
+  Time heard{};              // from the other side
 };
 
 class Host {
@@ -51,6 +75,7 @@ class Host {
   void crash_guard();
   void pause_guard();
   void resume_guard();
+  void crash_engine(const VmId& vm);
   // QEMU ends by itself.
   void end_process(const VmId& vm, ha::ExitKind kind, const std::string& text);
 
@@ -58,6 +83,7 @@ class Host {
   void pump_watch();
 
   const std::map<VmId, Process>& processes() const { return processes_; }
+  const std::map<VmId, MotionEngine>& engines() const { return engines_; }
   const ha::HostCore* core() const { return core_.get(); }
   const ha::Guard* guard() const { return guard_actor.alive() ? &*guard_ : nullptr; }
   // A launch under way: the guard's generation it quotes.
@@ -95,6 +121,26 @@ class Host {
   void launched(const ha::action::Launch& launch, bool ok, bool refused, const std::string& error);
   void remove_process(const VmId& vm);
   void write_disk(const VmId& vm, std::uint64_t number);
+
+  // Motions (host_motion.cpp).
+  void prepare(const ha::action::Prepare& prepare);
+  void send(const ha::action::Send& send);
+  void committed_motion(const ha::action::CommittedMotion& committed);
+  void abort_motion(const ha::action::AbortMotion& abort);
+  void activate(const ha::action::Activate& activate);
+  void record_owner(const ha::action::RecordOwner& record);
+  MotionEngine* engine(const VmId& vm, std::uint64_t number);
+  void engine_later(Duration delay, const VmId& vm, std::uint64_t number, std::function<void(MotionEngine&)> deed);
+  void say(const MotionEngine& from, const TaskId& id, int to, std::function<void(Host&, MotionEngine&)> what);
+  void watch_peer(const VmId& vm, std::uint64_t number);
+  void copy_on(MotionEngine& sender);
+  void stop_for_good(MotionEngine& sender);
+  void load(MotionEngine& receiver, const Memory& memory, int from);
+  void tell_daemon(ha::Event event);
+  void fail_engine(MotionEngine& failing, const std::string& why);
+  void close_engine(MotionEngine& closing);
+  void end_engine(const VmId& vm);
+  void orphan_engines();
 
   // The guard's shell (host_guard.cpp).
   void ask_guard(std::function<void(ha::Guard&)> call);
@@ -138,6 +184,7 @@ class Host {
   bool reported_any_ = false;
 
   std::map<VmId, Process> processes_;
+  std::map<VmId, MotionEngine> engines_;
 };
 
 }  // namespace hf::sim

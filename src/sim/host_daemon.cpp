@@ -29,6 +29,10 @@ void Host::start_daemon() {
   for (const auto& [vm, process] : processes_) {
     if (process.resumed)
       adopted.running.emplace_back(vm, process.epoch);
+    else if (process.ran)
+      adopted.paused.emplace_back(vm, process.epoch);
+    else if (process.incoming)
+      adopted.incoming.emplace_back(vm, process.epoch);
     else
       unfinished.push_back(vm);
   }
@@ -48,6 +52,7 @@ void Host::crash_daemon() {
   daemon.die();
   core_.reset();
   launching_.clear();
+  orphan_engines();
 }
 
 void Host::deliver(const ha::Event& event) {
@@ -88,6 +93,12 @@ void Host::perform(const ha::Action& action) {
                    w_.trace([&] { return fmt::format("{}: {} is continued", id_.text, a.vm.text); });
                  },
                  [&](const ha::action::Emit& a) { w_.checker.reported(*this, a.event); },
+                 [&](const ha::action::Prepare& a) { prepare(a); },
+                 [&](const ha::action::Send& a) { send(a); },
+                 [&](const ha::action::AbortMotion& a) { abort_motion(a); },
+                 [&](const ha::action::CommittedMotion& a) { committed_motion(a); },
+                 [&](const ha::action::Activate& a) { activate(a); },
+                 [&](const ha::action::RecordOwner& a) { record_owner(a); },
              },
              action);
 }
@@ -198,6 +209,7 @@ void Host::keep_alive(ha::OpId op, ha::LeaseNumber lease) {
 }
 
 void Host::commit(ha::OpId op, const ha::TypedTxn& txn) {
+  w_.checker.decided(*this, txn);
   auto version = std::make_shared<ha::Version>(0);  // shared by the deed and the answer
   w_.service.request(
       index_, true, [this, txn, version] { return w_.service.commit(index_, txn, *version); },

@@ -46,6 +46,7 @@ void Host::start_qemu(const ha::action::Launch& launch) {
   fresh.epoch = launch.owner.epoch;
   fresh.number = w_.fresh_number();
   fresh.is_protected = launch.owner.guarded;
+  fresh.memory.boot = fresh.number;
   const std::uint64_t number = fresh.number;
   processes_[launch.vm.id] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max), [this, launch, life, number] {
@@ -107,6 +108,10 @@ void Host::write_disk(const VmId& vm, std::uint64_t number) {
   Process* writer = process(vm, number);
   if (writer == nullptr) return;
   if (may_write(*writer)) w_.checker.disk_write(*this, *writer);
+  if (writer->runs) {
+    ++writer->memory.ticks;
+    w_.checker.memory_changed(*writer);
+  }
   w_.queue.after(w_.between(100ms, 900ms), [this, vm, number] { write_disk(vm, number); });
 }
 
@@ -118,6 +123,7 @@ Process* Host::process(const VmId& vm, std::uint64_t number) {
 void Host::remove_process(const VmId& vm) {
   auto found = processes_.find(vm);
   if (found == processes_.end()) return;
+  end_engine(vm);
   found->second.resumed = false;
   refresh(found->second);
   const Epoch epoch = found->second.epoch;
@@ -129,13 +135,15 @@ void Host::end_process(const VmId& vm, ha::ExitKind kind, const std::string& tex
   auto found = processes_.find(vm);
   if (found == processes_.end()) return;
   const Epoch epoch = found->second.epoch;
-  const bool resumed = found->second.resumed;
+  // A launch notices by itself; a daemon that is away finds nothing.
+  const bool told = daemon.alive() && (found->second.resumed || found->second.ran || found->second.incoming);
+  if (kind != ha::ExitKind::killed) w_.checker.memory_lost(found->second);
   w_.trace([&] {
     return fmt::format("{}: {} epoch {} ends{}{}", id_.text, vm.text, epoch.number, text.empty() ? "" : ": ",
                        text);
   });
   remove_process(vm);
-  if (!resumed || !daemon.alive()) return;  // a launch notices by itself; a daemon that is away finds nothing
+  if (!told) return;
   daemon.post(daemon.life(),
               [this, vm, epoch, kind, text] { deliver(ha::event::Exited{vm, epoch, kind, text}); });
 }

@@ -153,6 +153,16 @@ void Nemesis::vm_ends(bool shutdown) {
                    shutdown ? "" : "segmentation fault");
 }
 
+void Nemesis::motion_crash() {
+  std::vector<std::pair<int, VmId>> all;
+  for (int host = 0; host < w_.params.hosts; ++host) {
+    for (const auto& [vm, engine] : w_.host(host).engines()) all.emplace_back(host, vm);
+  }
+  if (all.empty()) return;
+  const auto& [host, vm] = all.at(w_.rng.below(all.size()));
+  w_.host(host).crash_engine(vm);
+}
+
 void Nemesis::strike(Fault fault, int which, Duration length) {
   const bool aimed = w_.params.victim >= 0 && w_.rng.chance(w_.params.aim);
   const int index = which >= 0 ? which : aimed ? w_.params.victim : any_host();
@@ -180,9 +190,8 @@ void Nemesis::strike(Fault fault, int which, Duration length) {
       host.daemon.set_paused(true);
       return until(length, [&host] { host.daemon.set_paused(false); });
     case Fault::guard_crash:
-      return disturb_guard(index, true);
     case Fault::guard_pause:
-      return disturb_guard(index, false);
+      return disturb_guard(index, fault == Fault::guard_crash);
     case Fault::link_cut:
       link_cut(index, other, length);
       return link_cut(other, index, length);
@@ -218,6 +227,8 @@ void Nemesis::strike(Fault fault, int which, Duration length) {
       return vm_ends(false);
     case Fault::guest_shutdown:
       return vm_ends(true);
+    case Fault::motion_crash:
+      return motion_crash();
     case Fault::count_:
       return;
   }

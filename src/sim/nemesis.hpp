@@ -35,6 +35,7 @@ class Nemesis {
   void slot_error(int host, int disk, Duration length);
   void disturb_guard(int host, bool crash);
   void vm_ends(bool shutdown);
+  void motion_crash();
   int any_host();
   int any_disk();
 

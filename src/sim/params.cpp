@@ -25,7 +25,7 @@ std::string_view name_of(Fault fault) {
       "partition",      "store-cut",    "store-minority", "store-leader-change",
       "slow-commits",   "watch-stall",  "slot-stall",     "slot-error",
       "slot-stall-all", "contact-loss", "contact-swap",   "qemu-crash",
-      "guest-shutdown"};
+      "guest-shutdown", "motion-crash"};
   return kNames.at(static_cast<std::size_t>(fault));
 }
 
@@ -34,11 +34,11 @@ std::string Params::text() const {
   std::string line = fmt::format(
       "{} hosts, {} VMs, {} slots, {} store, heartbeat {} ms; up to ms: net {}, store {}, disk {}, watch {}, "
       "launch {}; percent: "
-      "heartbeats lost {}, requests lost {}, replies lost {}, commits late {}, replies late {}; faults every "
-      "{} ms for {} ms:",
+      "heartbeats lost {}, requests lost {}, replies lost {}, commits late {}, replies late {}, motions lost {}; "
+      "migrations {} %; faults every {} ms for {} ms:",
       hosts, vms, slots, store_external ? "external" : "inner", ms(timing.heartbeat), ms(net_max),
       ms(store_max), ms(disk_max), ms(watch_max), ms(launch_max), heartbeat_loss, request_loss, reply_loss,
-      late_commit, reply_delay, ms(fault_every), ms(fault_length));
+      late_commit, reply_delay, motion_loss, migrations, ms(fault_every), ms(fault_length));
   for (const Fault fault : faults) line += fmt::format(" {}", name_of(fault));
   return line;
 }
@@ -67,6 +67,22 @@ void make_flapping(Params& p, Rng& rng) {
   p.victim = static_cast<int>(rng.below(static_cast<std::uint64_t>(p.hosts)));
   p.aim = 95;
   p.storm = 60s;
+}
+
+// VMs on the move most of the time, and what strikes them there.
+void make_moving(Params& p, Rng& rng) {
+  p.hosts = std::max(p.hosts, 2);
+  p.migrations = static_cast<unsigned>(rng.between(50, 95));
+  p.command_every = draw(rng, 200ms, 2s);
+  p.motion_rounds = static_cast<int>(rng.between(0, 6));
+  p.motion_round_max = draw(rng, 20ms, 1500ms);
+  p.motion_loss = percent(rng, 50, 15);
+  p.motion_doubled = percent(rng, 50, 30);
+  if (rng.chance(50)) p.launch_max = 300ms;
+  for (const Fault fault : {Fault::daemon_crash, Fault::motion_crash, Fault::store_cut, Fault::daemon_pause}) {
+    if (rng.chance(40)) p.faults.insert(fault);
+  }
+  if (rng.chance(30)) p.host_memory_mib = 2048;
 }
 }  // namespace
 
@@ -121,6 +137,7 @@ Params Params::from_seed(std::uint64_t seed) {
     std::advance(favourite, static_cast<long>(rng.below(p.faults.size())));
     p.favourite = *favourite;
   }
+  if (rng.chance(50)) make_moving(p, rng);
   return p;
 }
 

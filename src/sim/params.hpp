@@ -34,6 +34,7 @@ enum class Fault {
   contact_swap,
   qemu_crash,
   guest_shutdown,
+  motion_crash,
   count_
 };
 std::string_view name_of(Fault fault);
@@ -59,6 +60,10 @@ struct Params {
 
   Duration launch_min = 100ms, launch_max = 1s;
   unsigned launch_failure = 0;  // percent
+  unsigned motion_loss = 0, motion_doubled = 0;  // percent of what motion processes say
+  int motion_rounds = 3;                         // up to
+  Duration motion_round_max = 300ms;
+  unsigned migrations = 0;  // percent of the commands
   std::uint64_t host_memory_mib = 8192;
 
   // What the guard may need in all stays within timing.guard_latency: wake + freeze + away + freeze.

@@ -74,6 +74,14 @@ const std::vector<std::pair<std::string_view, ha::KeptBug>>& kept_bugs() {
       {"epoch_not_raised", KeptBug::epoch_not_raised},
       {"keep_running_when_taken_over", KeptBug::keep_running_when_taken_over},
       {"no_brake", KeptBug::no_brake},
+      {"resume_when_commit_unknown", KeptBug::resume_when_commit_unknown},
+      {"read_settles_commit", KeptBug::read_settles_commit},
+      {"resume_on_restart_without_claim", KeptBug::resume_on_restart_without_claim},
+      {"commit_without_session", KeptBug::commit_without_session},
+      {"activate_ignores_generation", KeptBug::activate_ignores_generation},
+      {"run_when_loaded", KeptBug::run_when_loaded},
+      {"discard_without_owner", KeptBug::discard_without_owner},
+      {"placement_ignores_motions", KeptBug::placement_ignores_motions},
   };
   return kBugs;
 }

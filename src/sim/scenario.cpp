@@ -114,6 +114,8 @@ class Director {
     if (words == Words{"heal", "all"}) return back_to_normal();
     if (words.size() != 3) return false;
     const std::string &subject = words[0], &name = words[1], &verb = words[2];
+    if (subject == "migrate") return migrate(VmId(name), verb);
+    if (subject == "store" && name == "replies") return replies(verb);
     if (subject == "vm") return vm(VmId(name), verb);
     if (subject == "store" && name == "quorum") return toggled(verb, "lost", "back", w_.service.minority);
     if (subject == "store" && name == "leader" && verb == "lost") return w_.service.elect_again(), true;
@@ -190,6 +192,19 @@ class Director {
       w_.host(index).end_process(vm, crash ? ha::ExitKind::qemu_crash : ha::ExitKind::guest_shutdown,
                                  crash ? "segmentation fault" : "shut down by its guest");
     }
+    return true;
+  }
+
+  bool migrate(const VmId& vm, const std::string& where) {
+    if (where == "cancel") return user_.cancel(vm), true;
+    if (where != "anywhere" && w_.host_index(HostId(where)) < 0) return false;
+    return user_.migrate(vm, where == "anywhere" ? HostId() : HostId(where)), true;
+  }
+
+  bool replies(const std::string& verb) {
+    int lost = 0;
+    if (!toggled(verb, "lost", "back", lost)) return false;
+    w_.faulty.reply_loss = lost > 0 ? 100 : 0;
     return true;
   }
 

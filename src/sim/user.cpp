@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "core/motion/motion.hpp"
 #include "sim/world.hpp"
 
 namespace hf::sim {
@@ -65,6 +66,43 @@ bool User::command(const VmId& id, TaskKind kind) {
   return w_.service.commit_now(txn);
 }
 
+bool User::migrate(const VmId& id, const HostId& to) {
+  const auto* entry = w_.store.get(key::kVms + id.text);
+  if (entry == nullptr) return false;
+  auto vm = std::get<record::VmRecord>(entry->value);
+  if (!vm.active_task.empty() || vm.desired != Desired::running) return false;
+  record::TaskRecord task;
+  task.id = TaskId(fmt::format("task-{}", ++tasks_));
+  task.kind = TaskKind::vm_migrate;
+  task.vm = id;
+  task.state = record::TaskState::running;
+  task.to = to;
+  vm.active_task = task.id;
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kVms + id.text, entry->version});
+  txn.writes.push_back({key::kVms + id.text, vm, 0});
+  txn.writes.push_back({key::kTasks + task.id.text, task, 0});
+  return w_.service.commit_now(txn);
+}
+
+bool User::cancel(const VmId& id) {
+  ha::View view;
+  view.reset(w_.store.all(), w_.store.version());
+  const auto* motion = view.motion(id);
+  if (motion == nullptr) return false;
+  const auto txn = motion::ending(id, motion->record.id, Error{Code::conflict, "It was cancelled."}, view);
+  return txn && w_.service.commit_now(*txn);
+}
+
+void User::next_migration(const VmId& vm) {
+  if (w_.rng.chance(15)) {
+    cancel(vm);
+    return;
+  }
+  const auto host = static_cast<int>(w_.rng.below(static_cast<std::uint64_t>(w_.params.hosts)));
+  migrate(vm, w_.rng.chance(50) ? HostId() : w_.host(host).id());
+}
+
 void User::edit(const VmId& id, bool is_protected) {
   const auto* entry = w_.store.get(key::kVms + id.text);
   if (entry == nullptr) return;
@@ -87,7 +125,9 @@ void User::next() {
     constexpr std::array<TaskKind, 6> kKinds = {TaskKind::vm_start, TaskKind::vm_start, TaskKind::vm_start,
                                                 TaskKind::vm_stop,  TaskKind::vm_kill,  TaskKind::vm_reset};
     const VmId& vm = vms_.at(w_.rng.below(vms_.size()));
-    if (w_.rng.chance(10))
+    if (w_.rng.chance(w_.params.migrations))
+      next_migration(vm);
+    else if (w_.rng.chance(10))
       edit(vm, w_.rng.chance(50));
     else
       command(vm, kKinds.at(w_.rng.below(kKinds.size())));

@@ -17,6 +17,10 @@ class User {
   void create(const std::string& id, std::uint64_t memory_mib, vm::RestartPriority priority);
   // False: refused (another command is under way, or the store is away).
   bool command(const VmId& vm, record::TaskKind kind);
+  // `vm migrate`; an empty host: the leader chooses.
+  bool migrate(const VmId& vm, const HostId& to);
+  // Calls off the motion of a VM, if it is not too late.
+  bool cancel(const VmId& vm);
   // `vm edit`: protected by HA from now on, or not.
   void edit(const VmId& vm, bool is_protected);
   // Random commands from now on.
@@ -25,6 +29,7 @@ class User {
 
  private:
   void next();
+  void next_migration(const VmId& vm);
   World& w_;
   int generation_ = 0;
   int tasks_ = 0;

@@ -48,7 +48,8 @@ World::World(Params p, ha::KeptBug kept_bug, bool tracing)
       service(*this),
       tracing_(tracing) {
   faulty = {params.heartbeat_loss, params.request_loss, params.reply_loss,    params.late_commit,
-            params.reply_delay,    params.torn_slots,   params.launch_failure};
+            params.reply_delay,    params.torn_slots,   params.launch_failure, params.motion_loss,
+            params.motion_doubled};
   for (int index = 0; index < params.hosts; ++index) hosts_.push_back(std::make_unique<Host>(*this, index));
 }
 

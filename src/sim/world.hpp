@@ -99,7 +99,7 @@ class World {
   // What goes wrong at random by itself, until the world is healed.
   struct Faulty {
     unsigned heartbeat_loss = 0, request_loss = 0, reply_loss = 0, late_commit = 0, reply_delay = 0,
-             torn_slots = 0, launch_failure = 0;
+             torn_slots = 0, launch_failure = 0, motion_loss = 0, motion_doubled = 0;
   };
 
   const Params params;

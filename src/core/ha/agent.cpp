@@ -28,7 +28,56 @@ std::string name_of(const VmId& vm, const View& view) {
 
 void Agent::on(const event::Adopted& adopted) {
   adopted_ = true;
-  for (const auto& [vm, epoch] : adopted.running) locals_[vm] = Local{epoch, Process::running, {}, {}, 0, false, {}};
+  for (const auto& [vm, epoch] : adopted.running) locals_[vm] = local_of(epoch, Process::running);
+  for (const auto& [vm, epoch] : adopted.paused) locals_[vm] = local_of(epoch, Process::paused);
+  for (const auto& [vm, epoch] : adopted.incoming) locals_[vm] = local_of(epoch, Process::incoming);
+}
+
+Agent::Local Agent::local_of(Epoch epoch, Process process) {
+  Local local;
+  local.epoch = epoch;
+  local.process = process;
+  return local;
+}
+
+bool Agent::has_process(const VmId& vm) const {
+  auto local = locals_.find(vm);
+  return local != locals_.end() && local->second.process != Process::killing;
+}
+
+bool Agent::runs(const VmId& vm, Epoch epoch) const {
+  auto local = locals_.find(vm);
+  return local != locals_.end() && local->second.epoch == epoch && local->second.process == Process::running;
+}
+
+void Agent::go_on(const VmId& vm, Epoch epoch) {
+  held_.erase(vm);
+  auto local = locals_.find(vm);
+  if (local == locals_.end() || local->second.epoch != epoch || local->second.process != Process::running) return;
+  local->second.process = Process::paused;
+  local->second.may_go_on = true;
+  local->second.asked_to_run = false;
+  local->second.ask_again_at = Instant{};
+}
+
+void Agent::prepared(const VmId& vm, Epoch epoch) {
+  auto local = locals_.find(vm);
+  const bool waits = local != locals_.end() && local->second.process == Process::preparing;
+  if (waits && local->second.epoch == epoch) local->second.process = Process::incoming;
+}
+
+void Agent::unprepared(const VmId& vm, Epoch epoch) {
+  auto local = locals_.find(vm);
+  const bool waits = local != locals_.end() && local->second.process == Process::preparing;
+  if (waits && local->second.epoch == epoch) locals_.erase(local);
+}
+
+std::vector<std::pair<VmId, Epoch>> Agent::incoming() const {
+  std::vector<std::pair<VmId, Epoch>> result;
+  for (const auto& [vm, local] : locals_) {
+    if (local.process == Process::incoming) result.emplace_back(vm, local.epoch);
+  }
+  return result;
 }
 
 std::vector<std::pair<VmId, Epoch>> Agent::running() const {
@@ -56,9 +105,11 @@ bool Agent::is_guarded(const VmId& vm, const View& view) const {
          std::none_of(spec.disks.begin(), spec.disks.end(), [&](const auto& disk) { return local(disk.datastore); });
 }
 
-// safety: nothing begins without a live session and fresh contact; the guard checks the latter again, with its own
-// clock.
-bool Agent::may_begin(const AgentContext& context) const { return context.session.active() && !context.guard.lapsed; }
+bool Agent::arrived(const VmId& vm, const View& view) const {
+  // safety: a claim after a takeover may have the same host and epoch. It names no motion: what waits for memory here
+  // must not run under it.
+  return owned(vm, view) && !view.owner(vm)->record.motion.empty();
+}
 
 const record::TaskRecord* Agent::active_task(const VmId& vm, const View& view) const {
   auto found = view.vms.find(vm);
@@ -98,19 +149,23 @@ void Agent::reconcile_vm(const VmId& vm, const AgentContext& context, Actions& o
     return;
   }
   auto wait = not_before_.find(vm);
-  if (busy_.count(vm) != 0 || (wait != not_before_.end() && context.now < wait->second)) return;
+  if (held_.count(vm) != 0 || busy_.count(vm) != 0) return;
+  if (wait != not_before_.end() && context.now < wait->second) return;
   without_process(vm, context, out);
 }
 
 void Agent::with_process(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
   if (local.process == Process::launching || local.process == Process::killing) return;
+  if (local.process == Process::preparing) return;
   const auto* owner = context.view.owner(vm);
   const bool ours = owned(vm, context.view) && owner->record.epoch == local.epoch;
+  if (local.process == Process::incoming && !(ours && arrived(vm, context.view))) return;
   // safety: the view never goes back and holds our own swaps, so an owner that is not (we, this epoch) has taken over.
   if (!ours && bug_ != KeptBug::keep_running_when_taken_over) {
     kill(vm, local, "the right to run it has gone to " + (owner == nullptr ? "nobody" : owner->record.host.text), out);
     return;
   }
+  if (held_.count(vm) != 0) return;
   continue_paused(vm, local, context, out);
   if (busy_.count(vm) != 0) return;
   // One that is ours but has no record has one that cannot be read: no reason to stop it.
@@ -121,6 +176,7 @@ void Agent::with_process(const VmId& vm, Local& local, const AgentContext& conte
 }
 
 void Agent::keep_running(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+  let_paused_run(vm, local, context, out);
   auto wait = not_before_.find(vm);
   if (!may_begin(context) || (wait != not_before_.end() && context.now < wait->second)) return;
   const bool frozen = context.guard.frozen.count(vm) != 0;
@@ -131,11 +187,42 @@ void Agent::keep_running(const VmId& vm, Local& local, const AgentContext& conte
   }
   const bool thaw_under_way =
       local.thaw_sent == context.guard.generation && context.now - local.thaw_sent_at < kThawRetry;
-  if ((frozen && !thaw_under_way) || owner->record.session != context.session.id()) {
+  if ((frozen && !thaw_under_way) || needs_claim(vm, local, context)) {
     claim(vm, local.epoch, Kind::reclaim, owner->record.reason, context, out);
     return;
   }
-  report_up(vm, local, context, out);
+  if (local.process == Process::incoming) return frozen ? void() : activate(vm, local, context, out);
+  // safety: claimed in this life: nothing that an earlier one sent can land any more.
+  if (local.process == Process::paused) local.may_go_on = true;
+  else report_up(vm, local, context, out);
+}
+
+bool Agent::needs_claim(const VmId& vm, const Local& local, const AgentContext& context) const {
+  if (context.view.owner(vm)->record.session != context.session.id()) return true;
+  if (local.process != Process::incoming || bug_ == KeptBug::activate_ignores_generation) return false;
+  if (local.confirmed) return local.confirmed != context.guard.generation;
+  // safety: the commit counts as our claim only with the generation that stands in the record: it was read before.
+  const auto* motion = context.view.motion(vm);
+  const bool known = motion != nullptr && motion->record.id == context.view.owner(vm)->record.motion &&
+                     motion->record.session_to == context.session.id();
+  return !known || motion->record.generation_to != context.guard.generation;
+}
+
+void Agent::let_paused_run(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+  const bool may = local.may_go_on || bug_ == KeptBug::resume_on_restart_without_claim;
+  const bool due = local.process == Process::paused && !local.asked_to_run && context.now >= local.ask_again_at;
+  if (!may || !due || context.guard.frozen.count(vm) != 0) return;
+  local.asked_to_run = true;
+  // safety: needs no claim now: the guest is admitted and ours, it was stopped only for a commit that did not happen.
+  out.emplace_back(action::AbortMotion{vm, local.epoch});
+}
+
+void Agent::activate(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
+  if (local.asked_to_run || context.now < local.ask_again_at || context.view.vms.count(vm) == 0) return;
+  local.asked_to_run = true;
+  // safety: needs_claim has seen that the confirmation is of this generation; the guard looks again.
+  out.emplace_back(action::Activate{context.view.vms.at(vm).record, context.view.owner(vm)->record,
+                                    context.guard.generation});
 }
 
 void Agent::continue_paused(const VmId& vm, const Local& local, const AgentContext& context, Actions& out) {
@@ -145,6 +232,8 @@ void Agent::continue_paused(const VmId& vm, const Local& local, const AgentConte
     pauses_.erase(pause);
     return;
   }
+  // safety: a guest in motion stands still when its motion process says so; QEMU calls that io-error too, if it was.
+  if (context.view.motion(vm) != nullptr) return;
   if (!may_begin(context) || context.guard.frozen.count(vm) != 0) return;
   // safety: ours in this epoch, as the caller has seen; the guard's freeze stays over it.
   if (pause->second.take_turn(context.now)) out.emplace_back(action::Continue{vm, local.epoch});
@@ -152,7 +241,9 @@ void Agent::continue_paused(const VmId& vm, const Local& local, const AgentConte
 
 void Agent::bring_down(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {
   const auto* task = active_task(vm, context.view);
-  const bool at_once = task == nullptr || task->kind != TaskKind::vm_stop || context.guard.frozen.count(vm) != 0;
+  const bool never_asked = local.process == Process::incoming || local.process == Process::paused;
+  const bool at_once = task == nullptr || task->kind != TaskKind::vm_stop || never_asked ||
+                       context.guard.frozen.count(vm) != 0;
   if (at_once) {
     kill(vm, local, "it was told to stop", out);
     return;
@@ -241,7 +332,9 @@ void Agent::claim(const VmId& vm, Epoch epoch, Kind kind, const std::string& rea
   pending.generation = context.guard.generation;
   pending.was_frozen = context.guard.frozen.count(vm) != 0;
   const bool guarded = kind == Kind::reclaim ? owner->record.guarded : is_guarded(vm, context.view);
-  pending.written = {Phase::claimed, self_, epoch, context.session.id(), guarded, reason};
+  // A motion is named as long as it is what brought this epoch here.
+  const TaskId motion = kind == Kind::reclaim ? owner->record.motion : TaskId();
+  pending.written = {Phase::claimed, self_, epoch, context.session.id(), guarded, reason, motion};
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, owner->version});
   txn.conditions.push_back(context.session.alive_condition());
@@ -266,7 +359,7 @@ void Agent::release(const VmId& vm, record::VmStatus status, const Error* error,
   Pending pending;
   pending.kind = Kind::release;
   pending.vm = vm;
-  pending.written = {Phase::released, HostId(), owner->record.epoch, SessionId(), false, status.message};
+  pending.written = {Phase::released, HostId(), owner->record.epoch, SessionId(), false, status.message, TaskId()};
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, owner->version});
   // safety: given up only with no process here.
@@ -277,7 +370,10 @@ void Agent::release(const VmId& vm, record::VmStatus status, const Error* error,
   if (record != context.view.vms.end() && by_itself) {
     record::VmRecord changed = record->second.record;
     changed.desired = Desired::stopped;
-    add_finished_task(vm, error, context, txn, &changed);
+    const auto* task = active_task(vm, context.view);
+    const Error unmoved{Code::failed, "The VM ended while it was to move: " + status.message};
+    const bool moves = error == nullptr && task != nullptr && task->kind == TaskKind::vm_migrate;
+    add_finished_task(vm, moves ? &unmoved : error, context, txn, &changed);
   }
   send(std::move(pending), std::move(txn), out);
 }
@@ -318,7 +414,9 @@ void Agent::report_up(const VmId& vm, Local& local, const AgentContext& context,
   const bool same_life = known != nullptr && known->record.epoch == local.epoch;
   const bool was_paused = same_life && known->record.state == VmState::paused;
   const bool said = same_life && known->record.state == now.state && (!paused || known->record.message == now.message);
-  const bool ends_task = task != nullptr && (task->kind == TaskKind::vm_reset || task->kind == TaskKind::vm_start);
+  const bool moved = task != nullptr && task->id == context.view.owner(vm)->record.motion;
+  const bool ends_task =
+      task != nullptr && (moved || task->kind == TaskKind::vm_reset || task->kind == TaskKind::vm_start);
   if (said && !ends_task) return;
   Pending pending;
   pending.kind = Kind::finish;
@@ -391,11 +489,13 @@ void Agent::settle(const Pending& pending, bool done, const AgentContext& contex
     auto record = context.view.vms.find(vm);
     if (record == context.view.vms.end() || locals_.count(vm) != 0) return;
     last_exit_.erase(vm);
-    locals_[vm] = Local{pending.written.epoch, Process::launching, {}, {}, 0, false, {}};
+    locals_[vm] = local_of(pending.written.epoch, Process::launching);
     out.emplace_back(action::Launch{record->second.record, pending.written, pending.generation});
-  } else if (pending.kind == Kind::reclaim && pending.was_frozen) {
+  } else if (pending.kind == Kind::reclaim) {
     auto local = locals_.find(vm);
     if (local == locals_.end()) return;
+    local->second.confirmed = pending.generation;
+    if (!pending.was_frozen) return;
     local->second.thaw_sent = pending.generation;
     local->second.thaw_sent_at = context.now;
     // safety: the claim was made after the freeze: generation is the guard's from before the swap was sent.
@@ -451,6 +551,24 @@ void Agent::on(const event::Paused& paused, Instant now) {
 void Agent::on(const event::WentOn& went_on, Instant now) {
   auto pause = pauses_.find(went_on.vm);
   if (pause != pauses_.end() && pause->second.epoch() == went_on.epoch) pause->second.go_on(now);
+}
+
+void Agent::on(const event::MotionAborted& aborted, Instant now) {
+  auto local = locals_.find(aborted.vm);
+  const bool asked = local != locals_.end() && local->second.process == Process::paused && local->second.asked_to_run;
+  if (!asked || local->second.epoch != aborted.epoch) return;
+  local->second.asked_to_run = false;
+  local->second.ask_again_at = now + kThawRetry;
+  if (aborted.ok) local->second.process = Process::running;
+}
+
+void Agent::on(const event::Activated& activated, Instant now) {
+  auto local = locals_.find(activated.vm);
+  const bool asked = local != locals_.end() && local->second.process == Process::incoming && local->second.asked_to_run;
+  if (!asked || local->second.epoch != activated.epoch) return;
+  local->second.asked_to_run = false;
+  local->second.ask_again_at = now + kSwapRetry;
+  if (activated.ok) local->second.process = Process::running;
 }
 
 void Agent::on(const event::Exited& exited, const AgentContext& context, Actions& out) {

@@ -9,7 +9,13 @@
 // | assigned to us              | none          | stopped | releases                                                  |
 // | claimed by us, this epoch   | running       | running | claims again if the session is new or it is frozen; thaws |
 // | claimed by us, this epoch   | running       | stopped | asks to stop, kills after the time limit                  |
-// | claimed by us, this epoch   | paused        | any     | says so, and every 10 s lets it try its disks again       |
+// | claimed by us, this epoch   | paused (disk) | any     | says so, and every 10 s lets it try its disks again       |
+// | claimed by us, this epoch   | paused        | running | claims again if the session is new; AbortMotion till it   |
+// |                             |               |         | runs                                                      |
+// | the same, through a motion  | incoming      | running | claims again if session or guard generation are new;      |
+// |                             |               |         | Activate till it runs                                     |
+// | anything but the last line  | incoming      | any     | leaves it to motion::Destination                          |
+// | claimed by us, this epoch   | held          | any     | leaves it to motion::Source: a commit is sent, or soon is |
 // | claimed by us               | none          | running | restarts in place with the next epoch, within limits      |
 // | claimed by us               | none          | stopped | releases                                                  |
 // | anything else               | any           | any     | kills: the right to run is elsewhere                      |
@@ -55,11 +61,36 @@ class Agent {
   // Takes the next step for every VM.
   void reconcile(const AgentContext& context, Actions& out);
 
+  void on(const event::MotionAborted& aborted, Instant now);
+  void on(const event::Activated& activated, Instant now);
+
   // The VMs with a process here, for the slot and the status page.
   std::vector<std::pair<VmId, Epoch>> running() const;
 
+  // For the roles of a motion (core/motion).
+  bool adopted() const { return adopted_; }
+  bool busy(const VmId& vm) const { return busy_.count(vm) != 0; }
+  bool has_any_process(const VmId& vm) const { return locals_.count(vm) != 0; }
+  bool has_process(const VmId& vm) const;   // one that runs, or is to run
+  bool runs(const VmId& vm, Epoch epoch) const;
+  // Its process runs under that epoch and nothing is under way with it.
+  bool may_leave(const VmId& vm, Epoch epoch) const { return runs(vm, epoch) && !busy(vm) && held_.count(vm) == 0; }
+  // safety: a new swap or launch begins only with a live session and fresh contact.
+  bool may_begin(const AgentContext& context) const { return context.session.active() && !context.guard.lapsed; }
+  // The guest stands still, and a commit is sent or about to be: no swap of the agent's comes in between.
+  void hold(const VmId& vm) { held_.insert(vm); }
+  void let_go(const VmId& vm) { held_.erase(vm); }
+  // safety: nothing is committed, nor can be: lets go of it, and sees that the guest runs. As long as it is ours.
+  void go_on(const VmId& vm, Epoch epoch);
+  void prepare(const VmId& vm, Epoch epoch) { locals_[vm] = local_of(epoch, Process::preparing); }
+  void prepared(const VmId& vm, Epoch epoch);
+  void unprepared(const VmId& vm, Epoch epoch);
+  std::vector<std::pair<VmId, Epoch>> incoming() const;
+  // REQUIRES: it is one of incoming().
+  void kill(const VmId& vm, const std::string& why, Actions& out) { kill(vm, locals_.at(vm), why, out); }
+
  private:
-  enum class Process { launching, running, stopping, killing };
+  enum class Process { launching, running, stopping, killing, paused, preparing, incoming };
   struct Local {
     Epoch epoch;
     Process process = Process::running;
@@ -68,7 +99,12 @@ class Agent {
     Generation thaw_sent = 0;
     bool kill_sent = false;
     TaskId reset_done;          // the vm.reset task already carried out
+    bool may_go_on = false;     // paused: this life knows that nothing of its motion can commit
+    bool asked_to_run = false;  // paused, incoming: AbortMotion or Activate is under way
+    Instant ask_again_at{};
+    std::optional<Generation> confirmed;  // incoming: the guard's when our claim of this life was sent
   };
+  static Local local_of(Epoch epoch, Process process);
   enum class Kind { claim, reclaim, release, finish };
   struct Pending {
     Kind kind = Kind::claim;
@@ -90,6 +126,9 @@ class Agent {
   void keep_running(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
   // Lets a paused guest try its disks again when that is due.
   void continue_paused(const VmId& vm, const Local& local, const AgentContext& context, Actions& out);
+  void let_paused_run(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
+  void activate(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
+  bool needs_claim(const VmId& vm, const Local& local, const AgentContext& context) const;
   void bring_down(const VmId& vm, Local& local, const AgentContext& context, Actions& out);
   void restart_in_place(const VmId& vm, const AgentContext& context, Actions& out);
 
@@ -106,7 +145,8 @@ class Agent {
 
   bool owned(const VmId& vm, const View& view) const;
   bool is_guarded(const VmId& vm, const View& view) const;
-  bool may_begin(const AgentContext& context) const;
+  // By the commit of a motion, and nothing has claimed it since.
+  bool arrived(const VmId& vm, const View& view) const;
   const record::TaskRecord* active_task(const VmId& vm, const View& view) const;
   record::VmStatus status(const VmId& vm, record::VmState state, Epoch epoch, std::string message) const;
   void add_finished_task(const VmId& vm, const Error* error, const AgentContext& context, TypedTxn& txn,
@@ -120,6 +160,7 @@ class Agent {
   std::map<VmId, Local> locals_;
   std::map<OpId, Pending> pending_;
   std::set<VmId> busy_;                    // VMs with a pending swap
+  std::set<VmId> held_;                    // by motion::Source
   std::map<VmId, Instant> not_before_;     // after a refused or failed swap
   std::map<VmId, Crashes> crashes_;
   std::map<VmId, Pause> pauses_;           // of the epoch that it names, also before that is known to run here

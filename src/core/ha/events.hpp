@@ -68,7 +68,9 @@ struct SlotRead {
 struct HeartbeatHeard { HostId from; };
 // lapsed: the deadline has passed and no renewal has come since. `frozen`: latched VMs.
 struct GuardReport { Generation generation = 0; bool lapsed = false; std::set<VmId> frozen; };
-struct Adopted { std::vector<std::pair<VmId, Epoch>> running; };
+// The processes found. paused: QMP says that the guest is paused, and no disk error is the reason: a motion stopped it.
+// incoming: it waits for memory, or has it and has not run yet. No motion process of an earlier life is left.
+struct Adopted { std::vector<std::pair<VmId, Epoch>> running, paused, incoming; };
 // ok: runs. refused: the guard's deadline passed or its generation changed, nothing runs. Else error says why,
 // nothing runs.
 struct Launched { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; };
@@ -76,13 +78,33 @@ struct Exited { VmId vm; Epoch epoch; ExitKind kind = ExitKind::qemu_crash; std:
 // QEMU holds the guest because of that disk's error, again after each Continue that was in vain; or it lets it go on.
 struct Paused { VmId vm; Epoch epoch; std::string disk; bool no_room = false; std::string text; };
 struct WentOn { VmId vm; Epoch epoch; };
+
+// Motions (core/motion). `id` is the motion's; what comes of an earlier one is ignored. Any may come late or twice.
+// Destination: what became of Prepare. Not ok: nothing is left of it.
+struct Prepared { VmId vm; TaskId id; bool ok = false; std::string endpoint, token; Error error; };
+// Source: the copy goes on.
+struct MotionProgress { VmId vm; TaskId id; int percent = 0; };
+// Source: the guest stands still for good, the destination has all of it and said "loaded". The motion process waits
+// for CommittedMotion or AbortMotion, and does nothing to the guest meanwhile, whatever happens.
+struct MotionReady { VmId vm; TaskId id; };
+// Either side: its motion process has given up, or is gone. Whether the guest runs is not said.
+struct MotionFailed { VmId vm; TaskId id; Error error; };
+// Source: what became of AbortMotion. ok: the guest runs (or will when it is thawed).
+struct MotionAborted { VmId vm; Epoch epoch; bool ok = false; };
+// Destination: the source's word that its commit was done, with that version.
+struct Arrived { VmId vm; TaskId id; Version version = 0; };
+// Destination: what became of Activate. refused: by the guard; nothing ran.
+struct Activated { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; };
+struct OwnerRecorded { VmId vm; Epoch epoch; bool ok = false; };
 }  // namespace event
 
 using Event =
     std::variant<event::Tick, event::StoreReset, event::StoreChanged, event::TxnDone, event::KeyRead,
                  event::LeaseGranted, event::LeaseKept, event::SlotRead, event::HeartbeatHeard,
-                 event::GuardReport, event::Adopted, event::Launched, event::Exited, event::Paused,
-                 event::WentOn>;
+                 event::GuardReport, event::Adopted, event::Launched, event::Exited,
+                 event::Prepared, event::MotionProgress, event::MotionReady, event::MotionFailed,
+                 event::MotionAborted, event::Arrived, event::Activated, event::OwnerRecorded,
+                 event::Paused, event::WentOn>;
 
 namespace action {
 struct Grant { OpId op = 0; std::chrono::seconds ttl{0}; };
@@ -95,7 +117,7 @@ struct Renewed { Instant began; SessionId session; };
 // resume. Any refusal on the way: kill what was started, report Launched{ok=false}.
 struct Launch { record::VmRecord vm; record::OwnerRecord owner; Generation generation = 0; };
 struct AskStop { VmId vm; };
-// SIGKILL; its end comes as Exited.
+// SIGKILL to QEMU, and to its motion process if there is one; its end comes as Exited.
 struct Kill { VmId vm; std::string why; };
 struct Reset { VmId vm; };
 // safety: the guard thaws only if `generation` is still its own and its contact is fresh.
@@ -104,12 +126,30 @@ struct Thaw { VmId vm; Epoch epoch; Generation generation = 0; };
 // before.
 struct Continue { VmId vm; Epoch epoch; };
 struct Emit { record::EventRecord event; };
+
+// Destination: start QEMU with `-incoming defer` and `-S`, its hold page held and nothing admitted, and a motion
+// process that listens. Reports Prepared. Its QEMU's end afterwards comes as Exited with that epoch.
+struct Prepare { record::VmRecord vm; record::MotionRecord motion; Epoch epoch; };
+// Source: start the motion process; reports MotionProgress, then MotionReady, or MotionFailed.
+struct Send { record::VmRecord vm; record::MotionRecord motion; };
+// Source: safety: the motion is over and nothing of it can commit any more: end its motion process if there is one, see
+// that it has taken its hands off the guest, then QMP `cont`. Also for a guest found paused. Reports MotionAborted. The
+// guard's freeze stays over it.
+struct AbortMotion { VmId vm; Epoch epoch; };
+// Source: tell the motion process that the commit was done with that version, so that the other side hears Arrived.
+struct CommittedMotion { VmId vm; TaskId id; Version version = 0; };
+// Destination: safety: have the guard admit the VM under `generation`, and only then QMP `cont`; then announce-self.
+// Reports Activated; may come again. No datastore is asked: RecordOwner follows.
+struct Activate { record::VmRecord vm; record::OwnerRecord owner; Generation generation = 0; };
+// Write the owner record on the VM's datastore, where no larger epoch stands. Reports OwnerRecorded.
+struct RecordOwner { record::VmRecord vm; record::OwnerRecord owner; };
 }  // namespace action
 
 using Action =
     std::variant<action::Grant, action::KeepAlive, action::Commit, action::Read, action::Renewed,
-                 action::Launch, action::AskStop, action::Kill, action::Reset, action::Thaw, action::Continue,
-                 action::Emit>;
+                 action::Launch, action::AskStop, action::Kill, action::Reset, action::Thaw, action::Emit,
+                 action::Prepare, action::Send, action::AbortMotion, action::CommittedMotion, action::Activate,
+                 action::RecordOwner, action::Continue>;
 using Actions = std::vector<Action>;
 
 // Bugs that are kept on purpose: each switches one safety rule off, and the simulator must find it. Never set in a
@@ -127,6 +167,14 @@ enum class KeptBug {
   epoch_not_raised,                 // a restart in place keeps the epoch
   keep_running_when_taken_over,     // the returning host does not kill
   no_brake,                         // no quiet time after the leader's own contact broke
+  resume_when_commit_unknown,       // the source lets the guest go on when the commit's answer was lost
+  read_settles_commit,              // a read that shows the old owner counts as "not done", though the swap may come
+  resume_on_restart_without_claim,  // a guest found paused goes on before its owner record was claimed again
+  commit_without_session,           // the commit does not insist on the destination's session
+  activate_ignores_generation,      // the destination quotes the guard's generation of now, not the confirmed one
+  run_when_loaded,                  // the destination runs as soon as it has everything
+  discard_without_owner,            // a restarted destination ends what it finds, whoever owns it
+  placement_ignores_motions,        // the memory that a VM in motion needs at its destination counts as free
 };
 
 }  // namespace hf::ha

@@ -13,6 +13,10 @@ HostCore::HostCore(HostId self, Timing timing, std::uint64_t seed, KeptBug bug)
       observer_(timing, bug),
       agent_(
           self, timing, [this] { return next_op_++; }, bug),
+      source_(
+          self, [this] { return next_op_++; }, bug),
+      destination_(
+          self, [this] { return next_op_++; }, bug),
       leader_(self, timing, [this] { return next_op_++; }, bug) {}
 
 bool HostCore::is_leader() const {
@@ -25,7 +29,11 @@ Actions HostCore::step(const Event& event, Instant now) {
   observer_.look_at(view_, now);
   const bool about_others =
       std::holds_alternative<event::SlotRead>(event) || std::holds_alternative<event::HeartbeatHeard>(event);
-  if (!about_others) agent_.reconcile(agent_context(now), out);
+  if (!about_others) {
+    source_.reconcile(agent_context(now), agent_, out);
+    destination_.reconcile(agent_context(now), agent_, out);
+    agent_.reconcile(agent_context(now), out);
+  }
   remember(out);
   return out;
 }
@@ -54,17 +62,10 @@ void HostCore::take(const Event& event, Instant now, Actions& out) {
           },
           [&](const event::StoreReset& e) { view_.reset(e.all, e.as_of); },
           [&](const event::StoreChanged& e) { view_.apply(e.changes, e.as_of); },
-          [&](const event::TxnDone& e) {
-            auto writes = in_flight_.extract(e.op);
-            if (!writes.empty() && e.outcome == Outcome::done) {
-              for (auto& write : writes.mapped()) view_.apply_own({write.key, e.version, write.value});
-            }
-            if (session_.on(e, now, out) || leader_.on(e, leader_context(now))) return;
-            agent_.on(e, agent_context(now), out);
-          },
+          [&](const event::TxnDone& e) { settle(e, now, out); },
           [&](const event::KeyRead& e) {
             if (e.ok) view_.apply_read(e.state, e.as_of);
-            agent_.on(e, agent_context(now), out);
+            if (!source_.on(e, agent_context(now), agent_, out)) agent_.on(e, agent_context(now), out);
           },
           [&](const event::LeaseGranted& e) { session_.on(e, view_, now, out); },
           [&](const event::LeaseKept& e) { session_.on(e, now, out); },
@@ -76,11 +77,46 @@ void HostCore::take(const Event& event, Instant now, Actions& out) {
           },
           [&](const event::Adopted& e) { agent_.on(e); },
           [&](const event::Launched& e) { agent_.on(e); },
-          [&](const event::Exited& e) { agent_.on(e, agent_context(now), out); },
+          [&](const event::Exited& e) {
+            destination_.on(e);
+            agent_.on(e, agent_context(now), out);
+          },
           [&](const event::Paused& e) { agent_.on(e, now); },
           [&](const event::WentOn& e) { agent_.on(e, now); },
+          [&](const auto&) { take_motion(event, now, out); },
       },
       event);
+}
+
+void HostCore::settle(const event::TxnDone& done, Instant now, Actions& out) {
+  auto writes = in_flight_.extract(done.op);
+  if (!writes.empty() && done.outcome == Outcome::done) {
+    for (auto& write : writes.mapped()) view_.apply_own({write.key, done.version, write.value});
+  }
+  if (session_.on(done, now, out) || leader_.on(done, leader_context(now))) return;
+  if (source_.on(done, agent_context(now), agent_, out) || destination_.on(done, now)) return;
+  agent_.on(done, agent_context(now), out);
+}
+
+void HostCore::take_motion(const Event& event, Instant now, Actions& out) {
+  if (const auto* prepared = std::get_if<event::Prepared>(&event)) {
+    destination_.on(*prepared, agent_);
+  } else if (const auto* progress = std::get_if<event::MotionProgress>(&event)) {
+    source_.on(*progress, agent_context(now), out);
+  } else if (const auto* ready = std::get_if<event::MotionReady>(&event)) {
+    source_.on(*ready, agent_context(now), agent_);
+  } else if (const auto* failed = std::get_if<event::MotionFailed>(&event)) {
+    source_.on(*failed, agent_);
+    destination_.on(*failed);
+  } else if (const auto* aborted = std::get_if<event::MotionAborted>(&event)) {
+    agent_.on(*aborted, now);
+  } else if (const auto* arrived = std::get_if<event::Arrived>(&event)) {
+    for (const auto& told : motion::told_by_source(*arrived, self_, view_)) view_.apply_own(told);
+  } else if (const auto* activated = std::get_if<event::Activated>(&event)) {
+    agent_.on(*activated, now);
+  } else if (const auto* recorded = std::get_if<event::OwnerRecorded>(&event)) {
+    destination_.on(*recorded, now);
+  }
 }
 
 }  // namespace hf::ha

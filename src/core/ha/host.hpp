@@ -1,6 +1,6 @@
 #pragma once
-// HostCore: the whole deciding code of one host: session, observer, agent, leader. step(event, now) -> actions.
-// Pure: same events, same actions. One thread.
+// HostCore: the whole deciding code of one host: session, observer, agent, a motion's two roles, leader.
+// step(event, now) -> actions. Pure: same events, same actions. One thread.
 #include <map>
 #include <vector>
 
@@ -12,6 +12,8 @@
 #include "core/ha/session.hpp"
 #include "core/ha/timing.hpp"
 #include "core/ha/view.hpp"
+#include "core/motion/destination.hpp"
+#include "core/motion/source.hpp"
 
 namespace hf::ha {
 
@@ -33,6 +35,8 @@ class HostCore {
 
  private:
   void take(const Event& event, Instant now, Actions& out);
+  void settle(const event::TxnDone& done, Instant now, Actions& out);
+  void take_motion(const Event& event, Instant now, Actions& out);
   void remember(const Actions& actions);
   AgentContext agent_context(Instant now) const {
     return {.view = view_, .session = session_, .guard = guard_, .now = now};
@@ -53,6 +57,8 @@ class HostCore {
   Session session_;
   Observer observer_;
   Agent agent_;
+  motion::Source source_;
+  motion::Destination destination_;
   Leader leader_;
   event::GuardReport guard_;
   std::map<OpId, std::vector<TypedTxn::Write>> in_flight_;  // our own writes, for the view, once they are done

@@ -584,6 +584,18 @@ TEST(View, own_write_told_late_does_not_bring_back_an_erased_key) {
   EXPECT_EQ(view.owner(VmId("vm-1")), nullptr);
 }
 
+TEST(View, key_erased_by_ourselves_is_not_brought_back_by_what_the_watch_tells_from_before) {
+  View view;
+  view.reset({{"motions/vm-1", 2, record::MotionRecord{}}}, 2);
+  view.apply_own({"motions/vm-1", 5, {}});
+  view.apply({{"motions/vm-1", 3, record::MotionRecord{}}}, 3);
+  EXPECT_EQ(view.motion(VmId("vm-1")), nullptr);
+  view.reset({{"motions/vm-1", 3, record::MotionRecord{}}}, 4);
+  EXPECT_EQ(view.motion(VmId("vm-1")), nullptr);
+  view.apply({{"motions/vm-1", 6, record::MotionRecord{}}}, 6);
+  EXPECT_NE(view.motion(VmId("vm-1")), nullptr);
+}
+
 // A publication of an earlier life that lands late would bind sessions/<host> to a lease that nobody keeps: the key
 // would vanish, and the host be proven dead, while it renews. Seen by the simulator.
 TEST(SessionStory, publication_insists_on_the_incarnation_it_replaces) {

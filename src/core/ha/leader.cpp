@@ -25,21 +25,22 @@ struct Leader::Placement {
   std::map<HostId, int> starting;
   std::map<std::string, std::string> datastore_ids;
 
-  Placement(const LeaderContext& context, const Leader& leader) {
+  Placement(const LeaderContext& context, const Leader& leader)
+      : candidates(motion::use_of_hosts(context.view, leader.health_)) {
     for (const auto& [id, datastore] : context.view.datastores) datastore_ids[datastore.record.name] = id;
-    for (const auto& [host, record] : context.view.hosts) {
-      if (leader.health_of(host) != Health::alive) continue;
-      index[host] = candidates.size();
-      candidates.push_back({&record.record, 0, 0});
-    }
+    leader.planner_.add_begun(context.view, candidates);
+    for (std::size_t at = 0; at < candidates.size(); ++at) index[candidates[at].host->host] = at;
     for (const auto& [vm, owner] : context.view.owners) {
       if (owner.record.phase == Phase::released) continue;
-      auto record = context.view.vms.find(vm);
-      if (record != context.view.vms.end()) add(owner.record.host, record->second.record.spec.memory_mib);
       const auto* status = context.view.status_of(vm);
       const bool up = status != nullptr && status->record.epoch == owner.record.epoch &&
                       (status->record.state == VmState::running || status->record.state == VmState::paused);
       if (!up) ++starting[owner.record.host];
+    }
+    if (leader.bug_ != KeptBug::placement_ignores_motions) return;
+    for (const auto& [vm, stored] : context.view.motions) {
+      auto found = index.find(motion::other_side(stored.record, context.view));
+      if (found != index.end()) candidates[found->second].used_mib -= context.view.vms.at(vm).record.spec.memory_mib;
     }
   }
   void add(const HostId& host, std::uint64_t memory_mib) {
@@ -90,6 +91,7 @@ bool Leader::on(const event::TxnDone& done, const LeaderContext& context) {
     campaign_at_ = context.now + timing_.tick;
     return true;
   }
+  if (planner_.on(done, context.now)) return true;
   auto found = pending_.find(done.op);
   if (found == pending_.end()) return false;
   // Lost, refused or done: the view tells, and each swap was conditional on it. Unknown: patience, then the same.
@@ -105,8 +107,12 @@ void Leader::tick(const LeaderContext& context, Actions& out) {
     campaign(context, out);
     assess_all(context, out);
   }
-  if (!in_contact_ || !is_leader(context)) look_now_ = true;
-  else if (look_due(context)) look(context, out);
+  if (!in_contact_ || !is_leader(context)) {
+    look_now_ = true;
+    return;
+  }
+  planner_.tick({context.view, context.session, health_, context.now}, out);  // first: a look counts what it began
+  if (look_due(context)) look(context, out);
 }
 
 // What a look finds depends on the view, the hosts' health, the brake, the swaps in flight and a few times to wait for.

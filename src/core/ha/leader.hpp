@@ -11,6 +11,7 @@
 // | assigned            | not alive             | chooses another: epoch + 1 (a claim in between wins the swap)     |
 // | claimed, guarded    | dead, VM protected    | takes over: assigned to another, epoch + 1, proof in the swap     |
 // | claimed             | anything else         | leaves it                                                         |
+// Who moves while it runs is planned by motion::Planner.
 #include <algorithm>
 #include <functional>
 #include <map>
@@ -22,6 +23,7 @@
 #include "core/ha/observer.hpp"
 #include "core/ha/session.hpp"
 #include "core/ha/timing.hpp"
+#include "core/motion/planner.hpp"
 #include "core/placement/placement.hpp"
 
 namespace hf::ha {
@@ -40,7 +42,11 @@ class Leader {
   static constexpr int kStartsPerHostMax = 32;  // under way at once; vSphere's perHostConcurrentFailoversLimit
 
   Leader(HostId self, Timing timing, std::function<OpId()> make_op, KeptBug bug = KeptBug::none)
-      : self_(std::move(self)), timing_(timing), make_op_(std::move(make_op)), bug_(bug) {}
+      : self_(std::move(self)),
+        timing_(timing),
+        make_op_(make_op),
+        bug_(bug),
+        planner_(timing.claim_timeout, std::move(make_op)) {}
 
   void tick(const LeaderContext& context, Actions& out);
   bool on(const event::TxnDone& done, const LeaderContext& context);
@@ -80,6 +86,7 @@ class Leader {
   const Timing timing_;
   const std::function<OpId()> make_op_;
   const KeptBug bug_;
+  motion::Planner planner_;
   std::map<HostId, Assessment> health_;
   std::string brake_;
   bool in_contact_ = false;

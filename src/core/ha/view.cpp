@@ -66,7 +66,9 @@ bool View::put_owner(const VmId& vm, const KeyState& state) {
 bool View::put_in_its_map(const KeyState& state) {
   namespace k = record::key;
   const std::string& key = state.key;
+  if (auto gone = erased_.find(key); gone != erased_.end() && state.version <= gone->second) return false;
   if (auto owner = after(key, k::kOwners)) return put_owner(VmId(*owner), state);
+  if (auto motion = after(key, k::kMotions)) return put_in(motions, VmId(*motion), state);
   if (auto stat = after(key, k::kStatus)) return put_in(status, VmId(*stat), state);
   if (auto session = after(key, k::kSessions)) return put_in(sessions, HostId(*session), state);
   if (auto incarnation = after(key, k::kIncarnations)) return put_in(incarnations, HostId(*incarnation), state);
@@ -83,9 +85,11 @@ bool View::put_in_its_map(const KeyState& state) {
 void View::reset(const std::vector<KeyState>& all, Version as_of) {
   if (synced && as_of < version) return;
   View fresh;
+  fresh.version = as_of;
+  fresh.erased_ = erased_;
+  fresh.forget_old_erasures();
   for (const auto& state : all) fresh.put(state);
   fresh.synced = true;
-  fresh.version = as_of;
   // What this host wrote itself after the snapshot was taken is not in it.
   const auto keep_newer = [&](const auto& old, const std::string& prefix) {
     for (const auto& [id, stored] : old) {
@@ -93,6 +97,7 @@ void View::reset(const std::vector<KeyState>& all, Version as_of) {
     }
   };
   keep_newer(owners, record::key::kOwners);
+  keep_newer(motions, record::key::kMotions);
   keep_newer(status, record::key::kStatus);
   keep_newer(vms, record::key::kVms);
   keep_newer(tasks, record::key::kTasks);
@@ -105,12 +110,25 @@ void View::reset(const std::vector<KeyState>& all, Version as_of) {
 void View::apply(const std::vector<KeyState>& changes, Version as_of) {
   for (const auto& state : changes) put(state);
   version = std::max(version, as_of);
+  forget_old_erasures();
+}
+
+void View::note_own_erasure(const KeyState& state) {
+  if (std::holds_alternative<std::monostate>(state.value)) erased_[state.key] = state.version;
+}
+
+void View::forget_old_erasures() {
+  for (auto gone = erased_.begin(); gone != erased_.end();) {
+    gone = gone->second <= version ? erased_.erase(gone) : std::next(gone);
+  }
 }
 
 void View::apply_read(const KeyState& state, Version as_of) {
   if (as_of <= version) return;
   if (std::holds_alternative<std::monostate>(state.value)) {
-    put(KeyState{state.key, as_of, {}});
+    const KeyState gone{state.key, as_of, {}};
+    put(gone);
+    note_own_erasure(gone);
   } else {
     put(state);
   }
@@ -118,10 +136,13 @@ void View::apply_read(const KeyState& state, Version as_of) {
 
 void View::apply_own(const KeyState& state) {
   // The watch has told of it already, and perhaps that the key is gone since.
-  if (state.version > version) put(state);
+  if (state.version <= version) return;
+  put(state);
+  note_own_erasure(state);
 }
 
 const Stored<record::OwnerRecord>* View::owner(const VmId& vm) const { return find_or_null(owners, vm); }
+const Stored<record::MotionRecord>* View::motion(const VmId& vm) const { return find_or_null(motions, vm); }
 const Stored<record::VmStatus>* View::status_of(const VmId& vm) const { return find_or_null(status, vm); }
 
 }  // namespace hf::ha

@@ -39,6 +39,7 @@ struct View {
   std::map<VmId, Stored<record::VmRecord>> vms;
   std::map<VmId, Stored<record::OwnerRecord>> owners;
   std::map<HostId, std::set<VmId>> held;  // the owners that are not released, by their host
+  std::map<VmId, Stored<record::MotionRecord>> motions;
   std::map<VmId, Stored<record::VmStatus>> status;
   std::map<std::string, Stored<record::DatastoreRecord>> datastores;
   std::map<std::string, Stored<record::NetworkRecord>> networks;
@@ -55,12 +56,19 @@ struct View {
 
   // nullptr if there is none.
   const Stored<record::OwnerRecord>* owner(const VmId& vm) const;
+  const Stored<record::MotionRecord>* motion(const VmId& vm) const;
   const Stored<record::VmStatus>* status_of(const VmId& vm) const;
 
  private:
   void put(const KeyState& state);
   bool put_in_its_map(const KeyState& state);
   bool put_owner(const VmId& vm, const KeyState& state);
+  void note_own_erasure(const KeyState& state);
+  void forget_old_erasures();
+
+  // Keys this host erased itself, or read as erased, at a version that the watch has not reached yet: what the watch
+  // tells of them from before does not bring them back.
+  std::map<std::string, Version> erased_;
 };
 
 }  // namespace hf::ha

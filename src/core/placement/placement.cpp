@@ -2,17 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace hf::placement {
 namespace {
 
 constexpr std::size_t kObstaclesShown = 8;
-
-std::string first_missing(const std::set<std::string>& wanted, const auto& has) {
-  for (const auto& name : wanted) {
-    if (!has(name)) return name;
-  }
-  return {};
-}
 
 // Larger is better.
 double free_share(const Candidate& candidate, const Need& need) {
@@ -49,27 +44,31 @@ Need need_of(const record::VmRecord& vm, const std::map<std::string, std::string
   return need;
 }
 
-std::string obstacle(const Candidate& candidate, const Need& need) {
+std::vector<std::string> obstacles(const Candidate& candidate, const Need& need) {
   const auto& host = *candidate.host;
-  if (!need.pinned_host.empty() && need.pinned_host != host.host.text) return "is not the host that was asked for";
-  if (need.excluded.count(host.host.text) != 0) return "failed to start it";
+  std::vector<std::string> found;
+  if (!need.pinned_host.empty() && need.pinned_host != host.host.text) {
+    found.emplace_back("is not the host that was asked for");
+  }
+  if (need.excluded.count(host.host.text) != 0) found.emplace_back("failed to start it");
   if (candidate.used_mib + need.memory_mib > host.memory_mib) {
     const std::uint64_t left = host.memory_mib > candidate.used_mib ? host.memory_mib - candidate.used_mib : 0;
-    return fmt::format("has {} of {} MiB free", left, host.memory_mib);
+    found.push_back(fmt::format("has {} of {} MiB free", left, host.memory_mib));
   }
-  auto datastore = first_missing(need.datastores, [&](const auto& id) { return host.datastores.count(id) != 0; });
-  if (!datastore.empty()) return fmt::format("does not see datastore {}", datastore);
-  auto network = first_missing(need.networks, [&](const auto& name) {
-    return std::find(host.networks.begin(), host.networks.end(), name) != host.networks.end();
-  });
-  if (!network.empty()) return fmt::format("does not have network {}", network);
-  return {};
+  for (const auto& id : need.datastores) {
+    if (host.datastores.count(id) == 0) found.push_back(fmt::format("does not see datastore {}", id));
+  }
+  for (const auto& name : need.networks) {
+    const bool has = std::find(host.networks.begin(), host.networks.end(), name) != host.networks.end();
+    if (!has) found.push_back(fmt::format("does not have network {}", name));
+  }
+  return found;
 }
 
 Result<HostId> choose(const std::vector<Candidate>& candidates, const Need& need) {
   const Candidate* best = nullptr;
   for (const auto& candidate : candidates) {
-    if (!obstacle(candidate, need).empty()) continue;
+    if (!obstacles(candidate, need).empty()) continue;
     if (best == nullptr || better(candidate, *best, need)) best = &candidate;
   }
   if (best != nullptr) return best->host->host;
@@ -77,7 +76,8 @@ Result<HostId> choose(const std::vector<Candidate>& candidates, const Need& need
   std::size_t shown = 0;
   for (const auto& candidate : candidates) {
     if (++shown > kObstaclesShown) break;
-    text += fmt::format("{} {} {}", shown == 1 ? ":" : ",", candidate.host->host.text, obstacle(candidate, need));
+    text += fmt::format("{} {} {}", shown == 1 ? ":" : ",", candidate.host->host.text,
+                        obstacles(candidate, need).front());
   }
   if (candidates.size() > kObstaclesShown) text += fmt::format(", and {} more", candidates.size() - kObstaclesShown);
   return Error{Code::no_room, text + "."};

@@ -30,8 +30,8 @@ struct Need {
 // What a VM needs of a host. `datastore_ids`: name -> id; a datastore that is not in it is needed by its name.
 Need need_of(const record::VmRecord& vm, const std::map<std::string, std::string>& datastore_ids);
 
-// Empty: the host can take it. Else a phrase: "has 512 of 2048 MiB free".
-std::string obstacle(const Candidate& candidate, const Need& need);
+// Every reason why the host cannot take it, each a phrase: "has 512 of 2048 MiB free". Empty: it can.
+std::vector<std::string> obstacles(const Candidate& candidate, const Need& need);
 
 // The best host, or Code::no_room with every host's obstacle in one sentence.
 Result<HostId> choose(const std::vector<Candidate>& candidates, const Need& need);

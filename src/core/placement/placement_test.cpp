@@ -44,9 +44,10 @@ TEST(Placement, each_obstacle_is_named_and_nothing_is_chosen) {
             "it.");
   need.datastores = {};
   need.networks = {"dmz"};
-  EXPECT_EQ(obstacle({&d, 0, 0}, need), "does not have network dmz");
+  EXPECT_EQ(obstacles({&d, 0, 0}, need), std::vector<std::string>{"does not have network dmz"});
   need.pinned_host = "a";
-  EXPECT_EQ(obstacle({&d, 0, 0}, need), "is not the host that was asked for");
+  EXPECT_EQ(obstacles({&d, 0, 0}, need),
+            (std::vector<std::string>{"is not the host that was asked for", "does not have network dmz"}));
 }
 
 }  // namespace

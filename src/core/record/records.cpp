@@ -35,6 +35,7 @@ using nlohmann::json;
 
 namespace {
 using Phase = OwnerRecord::Phase;
+using Motion = MotionRecord::Phase;
 
 // The one table of each enum, for JSON and for people, and the field that holds it.
 template <class Enum>
@@ -61,7 +62,8 @@ const Words<TaskKind> kTaskKinds = {"kind",
                                      {TaskKind::vm_reset, "vm.reset"},
                                      {TaskKind::vm_delete, "vm.delete"},
                                      {TaskKind::vm_import, "vm.import"},
-                                     {TaskKind::vm_resize, "vm.resize"}}};
+                                     {TaskKind::vm_resize, "vm.resize"},
+                                     {TaskKind::vm_migrate, "vm.migrate"}}};
 const Words<TaskState> kTaskStates = {"state",
                                       {{TaskState::queued, "queued"},
                                        {TaskState::running, "running"},
@@ -69,6 +71,12 @@ const Words<TaskState> kTaskStates = {"state",
                                        {TaskState::failed, "failed"}}};
 const Words<Phase> kPhases = {
     "phase", {{Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}}};
+const Words<Motion> kMotions = {
+    "phase", {{Motion::preparing, "preparing"}, {Motion::ready, "ready"}, {Motion::committed, "committed"}}};
+const Words<Encryption> kEncryptions = {"encryption",
+                                        {{Encryption::required, "required"},
+                                         {Encryption::opportunistic, "opportunistic"},
+                                         {Encryption::off, "off"}}};
 
 template <class Enum>
 std::string_view text_of(const Words<Enum>& words, Enum value) {
@@ -95,20 +103,27 @@ std::string_view name_of(TaskKind kind) { return text_of(kTaskKinds, kind); }
 std::string_view name_of(TaskState state) { return text_of(kTaskStates, state); }
 std::string_view name_of(Desired desired) { return text_of(kDesired, desired); }
 std::string_view name_of(Phase phase) { return text_of(kPhases, phase); }
+std::string_view name_of(Motion phase) { return text_of(kMotions, phase); }
+std::string_view name_of(Encryption encryption) { return text_of(kEncryptions, encryption); }
 
 void to_json(json& j, VmState state) { j = name_of(state); }
 void to_json(json& j, TaskKind kind) { j = name_of(kind); }
 void to_json(json& j, TaskState state) { j = name_of(state); }
 void to_json(json& j, Desired desired) { j = name_of(desired); }
+void to_json(json& j, Encryption encryption) { j = name_of(encryption); }
+void to_json(json& j, Motion phase) { j = name_of(phase); }
 void from_json(const json& j, VmState& state) { state = value_of(kVmStates, j); }
 void from_json(const json& j, TaskKind& kind) { kind = value_of(kTaskKinds, j); }
 void from_json(const json& j, TaskState& state) { state = value_of(kTaskStates, j); }
 void from_json(const json& j, Desired& desired) { desired = value_of(kDesired, j); }
+void from_json(const json& j, Encryption& encryption) { encryption = value_of(kEncryptions, j); }
+void from_json(const json& j, Motion& phase) { phase = value_of(kMotions, j); }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_address, heartbeat_address, cpus,
                                                 memory_mib, accelerator, accelerator_reason, qemu_version, datastores,
-                                                slot_datastores, datastore_problems, slots_renewed, networks)
+                                                slot_datastores, datastore_problems, slots_renewed, networks,
+                                                motion_mbit)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SessionRecord, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeaderRecord, host, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DatastoreRecord, id, name, shared, paths)
@@ -117,9 +132,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, 
                                                 created)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmStatus, state, host, epoch, message, attempts, failed_hosts, since,
                                                 accelerator, memory_tracker)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionLimits, encryption, bandwidth_mbit, max_stop_ms)
+// safety: no defaults here; a record that lacks a field lets nothing commit.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MotionRecord, id, vm, from, to, epoch, phase, limits, endpoint, token, session_to,
+                                   generation_to)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress,
                                                 error_code, message, created, finished, disk, size_bytes,
-                                                timeout_seconds, requested_by)
+                                                timeout_seconds, to, limits, requested_by)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EventRecord, id, time, severity, kind, host, vm, subject, text)
 
 void to_json(json& j, const OwnerRecord& owner) {
@@ -128,7 +147,8 @@ void to_json(json& j, const OwnerRecord& owner) {
            {"epoch", owner.epoch},
            {"session", owner.session},
            {"guarded", owner.guarded},
-           {"reason", owner.reason}};
+           {"reason", owner.reason},
+           {"motion", owner.motion}};
 }
 void from_json(const json& j, OwnerRecord& owner) {
   // safety: no defaults here; a record that lacks a field gives nobody a right.
@@ -138,6 +158,7 @@ void from_json(const json& j, OwnerRecord& owner) {
   owner.session = j.at("session").get<SessionId>();
   owner.guarded = j.at("guarded").get<bool>();
   owner.reason = j.value("reason", "");
+  owner.motion = TaskId(j.value("motion", ""));
 }
 
 namespace {
@@ -157,6 +178,7 @@ std::string encode(const DatastoreRecord& r) { return encode_any(r); }
 std::string encode(const NetworkRecord& r) { return encode_any(r); }
 std::string encode(const VmRecord& r) { return encode_any(r); }
 std::string encode(const OwnerRecord& r) { return encode_any(r); }
+std::string encode(const MotionRecord& r) { return encode_any(r); }
 std::string encode(const VmStatus& r) { return encode_any(r); }
 std::string encode(const TaskRecord& r) { return encode_any(r); }
 std::string encode(const EventRecord& r) { return encode_any(r); }
@@ -180,6 +202,7 @@ template Result<DatastoreRecord> decode(const std::string&);
 template Result<NetworkRecord> decode(const std::string&);
 template Result<VmRecord> decode(const std::string&);
 template Result<OwnerRecord> decode(const std::string&);
+template Result<MotionRecord> decode(const std::string&);
 template Result<VmStatus> decode(const std::string&);
 template Result<TaskRecord> decode(const std::string&);
 template Result<EventRecord> decode(const std::string&);
@@ -196,6 +219,7 @@ Result<Any> decode_at(const std::string& at, const std::string& text) {
   using Decoder = Result<Any> (*)(const std::string&);
   static const std::vector<std::pair<std::string, Decoder>> kDecoders = {
       {key::kOwners, decode_as<OwnerRecord>},       {key::kStatus, decode_as<VmStatus>},
+      {key::kMotions, decode_as<MotionRecord>},
       {key::kVms, decode_as<VmRecord>},             {key::kSessions, decode_as<SessionRecord>},
       {key::kIncarnations, decode_as<SessionRecord>}, {key::kHosts, decode_as<HostRecord>},
       {key::kTasks, decode_as<TaskRecord>},         {key::kEvents, decode_as<EventRecord>},

@@ -14,6 +14,7 @@
 //   vms/<vm>                VmRecord        what is wanted
 //   vm-names/<name>         the VmId that has the name (uniqueness by create-if-absent)
 //   owners/<vm>             OwnerRecord     the right to run: safety rests on this key alone
+//   motions/<vm>            MotionRecord    a vMotion under way; erased when it is over
 //   status/<vm>             VmStatus        what was last observed, by the owner's host
 //   tasks/<task>            TaskRecord
 //   events/<id>             EventRecord     id sorts by time
@@ -45,6 +46,7 @@ inline const std::string kNetworks = "networks/";
 inline const std::string kVms = "vms/";
 inline const std::string kVmNames = "vm-names/";
 inline const std::string kOwners = "owners/";
+inline const std::string kMotions = "motions/";
 inline const std::string kStatus = "status/";
 inline const std::string kTasks = "tasks/";
 inline const std::string kEvents = "events/";
@@ -74,6 +76,7 @@ struct HostRecord {
   std::map<std::string, std::string> datastore_problems;  // DatastoreId text -> why it is not usable here now
   std::vector<std::string> slots_renewed;         // ids of those slots that its guard does renew now
   std::vector<std::string> networks;              // names of the networks whose bridge this host has
+  int motion_mbit = 0;            // speed of the link that vMotions use; 0: not known
   bool operator==(const HostRecord&) const = default;
 };
 
@@ -130,7 +133,44 @@ struct OwnerRecord {
   // when the VM starts, whatever its spec says later.
   bool guarded = false;
   std::string reason;  // why it was given: "start", "restart: host2 is dead (...)", ...
+  // safety: the motion whose commit gave it to `host`, kept by that host's reclaims, empty after any other claim. Only
+  // with it may a process that waits for its memory run under this record.
+  TaskId motion;
   bool operator==(const OwnerRecord&) const = default;
+};
+
+// How the stream of a vMotion is protected.
+enum class Encryption { required, opportunistic, off };
+
+// What the user may say about one vMotion.
+struct MotionLimits {
+  Encryption encryption = Encryption::required;
+  std::uint64_t bandwidth_mbit = 0;  // at most this much of the link; 0: no limit
+  int max_stop_ms = 0;               // the guest stands still no longer than this at the end; 0: the default
+  bool operator==(const MotionLimits&) const = default;
+};
+
+// A vMotion under way (ARCHITECTURE.md, "How a VM moves"). Changed only by compare-and-swap. It is cancelled, or given
+// up, by erasing it: safety: the commit insists on this record's version, so nothing commits once it is erased.
+//   preparing: `to` starts a QEMU that waits for memory.
+//   ready:     it waits at `endpoint`; the source copies.
+//   committed: the right to run has gone to `to`; kept until `to` has told its datastore.
+struct MotionRecord {
+  enum class Phase { preparing, ready, committed };
+  TaskId id;  // the vm.migrate task
+  VmId vm;
+  HostId from, to;
+  Epoch epoch;  // the source's; the destination's is the next one
+  Phase phase = Phase::preparing;
+  MotionLimits limits;
+  // Of `ready`:
+  std::string endpoint;  // "10.77.1.2:49152", where the destination listens
+  std::string token;     // what the source shows there
+  // safety: the destination's store session and its guard's generation, read before it said `ready`. The commit insists
+  // on the one, the guard's admission on the other.
+  SessionId session_to;
+  std::uint64_t generation_to = 0;
+  bool operator==(const MotionRecord&) const = default;
 };
 
 // paused: a disk error stands in its way (VmStatus::message), QEMU holds the guest until it has passed.
@@ -149,7 +189,7 @@ struct VmStatus {
   bool operator==(const VmStatus&) const = default;
 };
 
-enum class TaskKind { vm_create, vm_start, vm_stop, vm_kill, vm_reset, vm_delete, vm_import, vm_resize };
+enum class TaskKind { vm_create, vm_start, vm_stop, vm_kill, vm_reset, vm_delete, vm_import, vm_resize, vm_migrate };
 enum class TaskState { queued, running, succeeded, failed };
 
 struct TaskRecord {
@@ -166,6 +206,8 @@ struct TaskRecord {
   std::string disk;              // vm_resize
   std::uint64_t size_bytes = 0;  // vm_resize: the disk's new size
   int timeout_seconds = 0;  // vm_stop: graceful for this long, then forced; 0: the spec's
+  HostId to;                // vm_migrate: empty: the leader chooses
+  MotionLimits limits;      // vm_migrate
   std::string requested_by;
   bool operator==(const TaskRecord&) const = default;
 };
@@ -184,7 +226,7 @@ struct EventRecord {
 
 // Any record, for code that handles changes of all keys. monostate: erased, or a key this version does not know.
 using Any = std::variant<std::monostate, ClusterRecord, HostRecord, SessionRecord, LeaderRecord, DatastoreRecord,
-                         NetworkRecord, VmRecord, OwnerRecord, VmStatus, TaskRecord, EventRecord>;
+                         NetworkRecord, VmRecord, OwnerRecord, VmStatus, TaskRecord, EventRecord, MotionRecord>;
 // The record kind follows from the key. monostate for keys that hold none (vm-names/, secrets/); Code::corrupt as
 // decode.
 Result<Any> decode_at(const std::string& key, const std::string& text);
@@ -200,6 +242,7 @@ std::string encode(const DatastoreRecord&);
 std::string encode(const NetworkRecord&);
 std::string encode(const VmRecord&);
 std::string encode(const OwnerRecord&);
+std::string encode(const MotionRecord&);
 std::string encode(const VmStatus&);
 std::string encode(const TaskRecord&);
 std::string encode(const EventRecord&);
@@ -211,5 +254,7 @@ std::string_view name_of(TaskKind);
 std::string_view name_of(TaskState);
 std::string_view name_of(Desired);
 std::string_view name_of(OwnerRecord::Phase);
+std::string_view name_of(MotionRecord::Phase);
+std::string_view name_of(Encryption);
 
 }  // namespace hf::record

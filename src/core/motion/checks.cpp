@@ -1,0 +1,156 @@
+#include "core/motion/checks.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace hf::motion {
+namespace {
+using record::OwnerRecord;
+using record::VmState;
+
+std::vector<int> numbers_of(const std::string& version) {
+  std::vector<int> numbers = {0};
+  for (const char c : version) {
+    if (c == '.') numbers.push_back(0);
+    else if (c >= '0' && c <= '9') numbers.back() = numbers.back() * 10 + (c - '0');
+    else break;
+  }
+  return numbers;
+}
+
+ha::Health health_of(const Question& q, const HostId& host) {
+  auto found = q.health.find(host);
+  return found == q.health.end() ? ha::Health::unknown : found->second.health;
+}
+
+// Names of the VM's datastores that are not shared.
+std::set<std::string> local_datastores(const Question& q, const vm::VmSpec& spec) {
+  std::set<std::string> used = {spec.datastore}, local;
+  for (const auto& disk : spec.disks) used.insert(disk.datastore);
+  for (const auto& cdrom : spec.cdroms) used.insert(cdrom.image.substr(0, cdrom.image.find(':')));
+  for (const auto& [id, datastore] : q.view.datastores) {
+    if (!datastore.record.shared && used.count(datastore.record.name) != 0) local.insert(datastore.record.name);
+  }
+  return local;
+}
+
+void check_vm(const Question& q, const record::VmRecord& vm, std::vector<std::string>& reasons) {
+  const auto* owner = q.view.owner(vm.id);
+  const auto* status = q.view.status_of(vm.id);
+  const std::string& name = vm.spec.name;
+  const bool owned = owner != nullptr && owner->record.phase == OwnerRecord::Phase::claimed;
+  const bool up = owned && status != nullptr && status->record.state == VmState::running &&
+                  status->record.epoch == owner->record.epoch;
+  if (!up) reasons.push_back(fmt::format("VM {} does not run now; only a running VM can be moved so.", name));
+  if (owned && health_of(q, owner->record.host) != ha::Health::alive) {
+    reasons.push_back(fmt::format("Host {}, where VM {} is, has no contact to the cluster.", owner->record.host.text,
+                                  name));
+  }
+  if (const auto* motion = q.view.motion(vm.id)) {
+    reasons.push_back(fmt::format("VM {} is on its way from {} to {} already.", name, motion->record.from.text,
+                                  motion->record.to.text));
+  }
+  for (const auto& datastore : local_datastores(q, vm.spec)) {
+    reasons.push_back(fmt::format("VM {} has data on {}, which is local to its host.", name, datastore));
+  }
+}
+
+// Phrases about the host, to follow its name.
+std::vector<std::string> obstacles_at(const Question& q, const record::VmRecord& vm, const HostId& to) {
+  auto record = q.view.hosts.find(to);
+  if (record == q.view.hosts.end()) return {"is not a host of this cluster"};
+  const auto* owner = q.view.owner(vm.id);
+  if (owner != nullptr && owner->record.phase != OwnerRecord::Phase::released && owner->record.host == to) {
+    return {"is where the VM is now"};
+  }
+  auto candidate = std::find_if(q.candidates.begin(), q.candidates.end(),
+                                [&](const auto& each) { return each.host->host == to; });
+  if (health_of(q, to) != ha::Health::alive || candidate == q.candidates.end()) {
+    return {"has no contact to the cluster"};
+  }
+  std::map<std::string, std::string> ids;
+  for (const auto& [id, datastore] : q.view.datastores) ids[datastore.record.name] = id;
+  placement::Need need = placement::need_of(vm, ids);
+  need.pinned_host.clear();
+  auto found = placement::obstacles(*candidate, need);
+  const record::HostRecord& host = record->second.record;
+  for (const auto& id : need.datastores) {
+    auto problem = host.datastore_problems.find(id);
+    if (problem != host.datastore_problems.end()) found.push_back("cannot use " + id + ": " + problem->second);
+  }
+  auto source = owner == nullptr ? q.view.hosts.end() : q.view.hosts.find(owner->record.host);
+  if (source == q.view.hosts.end()) return found;
+  const record::HostRecord& from = source->second.record;
+  if (from.accelerator != host.accelerator) {
+    found.push_back(fmt::format("runs guests by {}, not by {} as {} does", host.accelerator, from.accelerator,
+                                from.host.text));
+  }
+  if (numbers_of(host.qemu_version) < numbers_of(from.qemu_version)) {
+    found.push_back(fmt::format("has QEMU {}, older than the {} of {}", host.qemu_version, from.qemu_version,
+                                from.host.text));
+  }
+  return found;
+}
+
+}  // namespace
+
+HostId other_side(const record::MotionRecord& motion, const ha::View& view) {
+  const auto* owner = view.owner(motion.vm);
+  return owner != nullptr && owner->record.host == motion.to ? motion.from : motion.to;
+}
+
+std::vector<placement::Candidate> use_of_hosts(const ha::View& view, const std::map<HostId, ha::Assessment>& health) {
+  std::vector<placement::Candidate> candidates;
+  std::map<HostId, std::size_t> index;
+  for (const auto& [host, record] : view.hosts) {
+    auto known = health.find(host);
+    if (known == health.end() || known->second.health != ha::Health::alive) continue;
+    index[host] = candidates.size();
+    candidates.push_back({&record.record, 0, 0});
+  }
+  const auto add = [&](const HostId& host, const VmId& vm) {
+    auto found = index.find(host);
+    auto record = view.vms.find(vm);
+    if (found == index.end() || record == view.vms.end()) return;
+    candidates[found->second].used_mib += record->second.record.spec.memory_mib;
+    ++candidates[found->second].vms;
+  };
+  for (const auto& [vm, owner] : view.owners) {
+    if (owner.record.phase != OwnerRecord::Phase::released) add(owner.record.host, vm);
+  }
+  for (const auto& [vm, motion] : view.motions) add(other_side(motion.record, view), vm);
+  return candidates;
+}
+
+Answer check(const Question& q) {
+  auto found = q.view.vms.find(q.vm);
+  if (found == q.view.vms.end()) return {{}, {"There is no such VM."}};
+  const record::VmRecord& vm = found->second.record;
+  Answer answer;
+  check_vm(q, vm, answer.reasons);
+  if (!q.to.empty()) {
+    for (const auto& phrase : obstacles_at(q, vm, q.to)) answer.reasons.push_back(q.to.text + " " + phrase + ".");
+    if (answer.reasons.empty()) answer.to = q.to;
+    return answer;
+  }
+  std::vector<placement::Candidate> fit;
+  std::vector<std::string> unfit;
+  for (const auto& [host, record] : q.view.hosts) {
+    const auto phrases = obstacles_at(q, vm, host);
+    for (const auto& phrase : phrases) unfit.push_back(host.text + " " + phrase + ".");
+    if (!phrases.empty()) continue;
+    fit.push_back(*std::find_if(q.candidates.begin(), q.candidates.end(),
+                                [&, name = host](const auto& each) { return each.host->host == name; }));
+  }
+  if (fit.empty()) answer.reasons.insert(answer.reasons.end(), unfit.begin(), unfit.end());
+  if (!answer.reasons.empty()) return answer;
+  placement::Need need;
+  need.memory_mib = vm.spec.memory_mib;
+  const auto best = placement::choose(fit, need);
+  if (best.ok()) answer.to = *best;
+  else answer.reasons.push_back(best.error().what);
+  return answer;
+}
+
+}  // namespace hf::motion

@@ -1,0 +1,34 @@
+#pragma once
+// Checks: why a VM cannot move, all reasons at once. One function for the leader, which plans by it, and for
+// `vm migrate --dry-run`. Pure.
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/ha/observer.hpp"
+#include "core/placement/placement.hpp"
+
+namespace hf::motion {
+
+struct Question {
+  const ha::View& view;
+  const std::map<HostId, ha::Assessment>& health;
+  // Of all hosts that are alive, with what is used there: owners and motions (use_of_hosts).
+  const std::vector<placement::Candidate>& candidates;
+  VmId vm;
+  HostId to;  // empty: the best host
+};
+
+struct Answer {
+  HostId to;                         // where it would go; empty: nowhere
+  std::vector<std::string> reasons;  // why not, each a sentence
+};
+Answer check(const Question& question);
+
+// The hosts that are alive and how much of each is used: by VMs that have it as owner, and by VMs that come to it or
+// have just left it.
+std::vector<placement::Candidate> use_of_hosts(const ha::View& view, const std::map<HostId, ha::Assessment>& health);
+// The other host, besides the owner, on which a VM in motion has its memory; empty: none.
+HostId other_side(const record::MotionRecord& motion, const ha::View& view);
+
+}  // namespace hf::motion

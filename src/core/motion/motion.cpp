@@ -1,0 +1,100 @@
+#include "core/motion/motion.hpp"
+
+namespace hf::motion {
+namespace {
+using record::MotionRecord;
+using record::OwnerRecord;
+namespace key = record::key;
+
+constexpr Duration kRetry = 250ms;
+}  // namespace
+
+Standing standing(const MotionRecord& motion, const View& view) {
+  const auto* owner = view.owner(motion.vm);
+  if (owner == nullptr || owner->record.phase != OwnerRecord::Phase::claimed) return Standing::over;
+  const OwnerRecord& now = owner->record;
+  if (now.host == motion.to && now.epoch == motion.epoch.next() && now.motion == motion.id) return Standing::arrived;
+  if (motion.phase == MotionRecord::Phase::committed || now.host != motion.from || now.epoch != motion.epoch) {
+    return Standing::over;
+  }
+  return Standing::pending;
+}
+
+OwnerRecord committed_owner(const MotionRecord& motion, const OwnerRecord& before) {
+  OwnerRecord next;
+  next.phase = OwnerRecord::Phase::claimed;
+  next.host = motion.to;
+  next.epoch = motion.epoch.next();
+  next.session = motion.session_to;
+  next.guarded = before.guarded;
+  next.reason = "vmotion from " + motion.from.text;
+  next.motion = motion.id;
+  return next;
+}
+
+std::vector<ha::KeyState> told_by_source(const ha::event::Arrived& word, const HostId& self, const View& view) {
+  const auto* motion = view.motion(word.vm);
+  const bool known = motion != nullptr && motion->record.id == word.id && motion->record.to == self &&
+                     motion->record.phase == MotionRecord::Phase::ready;
+  if (!known || word.version <= view.version || standing(motion->record, view) != Standing::pending) return {};
+  MotionRecord committed = motion->record;
+  committed.phase = MotionRecord::Phase::committed;
+  return {{key::kOwners + word.vm.text, word.version, committed_owner(committed, view.owner(word.vm)->record)},
+          {key::kMotions + word.vm.text, word.version, committed}};
+}
+
+std::optional<TypedTxn> ending(const VmId& vm, const TaskId& id, const Error& why, const View& view) {
+  const auto* motion = view.motion(vm);
+  if (motion == nullptr || motion->record.id != id || standing(motion->record, view) == Standing::arrived) {
+    return std::nullopt;
+  }
+  TypedTxn txn;
+  // safety: takes away what the commit insists on. One that was done has changed this version.
+  txn.conditions.push_back({key::kMotions + vm.text, motion->version});
+  txn.writes.push_back({key::kMotions + vm.text, {}, 0});
+  auto record = view.vms.find(vm);
+  auto task = view.tasks.find(id);
+  if (record == view.vms.end() || record->second.record.active_task != id) return txn;
+  record::VmRecord freed = record->second.record;
+  freed.active_task = TaskId();
+  txn.conditions.push_back({key::kVms + vm.text, record->second.version});
+  txn.writes.push_back({key::kVms + vm.text, freed, 0});
+  if (task == view.tasks.end()) return txn;
+  record::TaskRecord ended = task->second.record;
+  ended.state = record::TaskState::failed;
+  ended.error_code = info(why.code).name;
+  ended.message = why.what;
+  txn.writes.push_back({key::kTasks + id.text, ended, 0});
+  return txn;
+}
+
+void Endings::reconcile(const View& view, Instant now, Actions& out) {
+  for (auto it = wanted_.begin(); it != wanted_.end();) {
+    auto& [id, wanted] = *it;
+    if (wanted.op != 0 || now < wanted.next_at) {
+      ++it;
+      continue;
+    }
+    auto txn = ending(wanted.vm, id, wanted.why, view);
+    if (!txn) {
+      it = wanted_.erase(it);
+      continue;
+    }
+    wanted.op = make_op_();
+    out.emplace_back(ha::action::Commit{wanted.op, std::move(*txn)});
+    ++it;
+  }
+}
+
+bool Endings::on(const ha::event::TxnDone& done, Instant now) {
+  for (auto& [id, wanted] : wanted_) {
+    if (wanted.op != done.op || wanted.op == 0) continue;
+    // Whatever came of it: the view tells, and each swap insists on what it saw.
+    wanted.op = 0;
+    wanted.next_at = now + kRetry;
+    return true;
+  }
+  return false;
+}
+
+}  // namespace hf::motion

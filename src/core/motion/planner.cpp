@@ -1,0 +1,169 @@
+#include "core/motion/planner.hpp"
+
+#include <algorithm>
+
+namespace hf::motion {
+namespace {
+using record::MotionRecord;
+using record::TaskRecord;
+using record::TaskState;
+namespace key = record::key;
+
+constexpr Duration kPreparingMax = 60s;
+constexpr Duration kSwapPatience = 5s;
+
+bool alive(const HostId& host, const PlannerContext& context) {
+  auto found = context.health.find(host);
+  return found != context.health.end() && found->second.health == ha::Health::alive;
+}
+
+bool is_open(const TaskRecord& task) {
+  return task.kind == record::TaskKind::vm_migrate && task.state != TaskState::succeeded &&
+         task.state != TaskState::failed;
+}
+void reserve(const MotionRecord& motion, const View& view, std::vector<placement::Candidate>& candidates) {
+  auto vm = view.vms.find(motion.vm);
+  for (auto& candidate : candidates) {
+    if (vm == view.vms.end() || candidate.host->host != motion.to) continue;
+    candidate.used_mib += vm->second.record.spec.memory_mib;
+    ++candidate.vms;
+  }
+}
+}  // namespace
+
+int limit_of(const record::HostRecord& host, const Limits& limits) {
+  const int link = host.motion_mbit >= limits.fast_mbit ? limits.fast_link : limits.slow_link;
+  return std::min(limits.host, link);
+}
+
+void Planner::tick(const PlannerContext& context, Actions& out) {
+  for (auto it = begun_.begin(); it != begun_.end();) {
+    const bool shown = context.view.motion(it->first) != nullptr;
+    it = shown || context.now >= it->second.until ? begun_.erase(it) : std::next(it);
+  }
+  supervise(context);
+  endings_.reconcile(context.view, context.now, out);
+  begin(context, out);
+}
+
+void Planner::supervise(const PlannerContext& context) {
+  for (auto it = seen_.begin(); it != seen_.end();) {
+    it = context.view.motion(it->first) == nullptr ? seen_.erase(it) : std::next(it);
+  }
+  for (const auto& [vm, stored] : context.view.motions) {
+    const MotionRecord& motion = stored.record;
+    Seen& seen = seen_[vm];
+    if (seen.id != motion.id || seen.phase != motion.phase) seen = {motion.id, motion.phase, context.now, context.now};
+    if (alive(motion.from, context) && alive(motion.to, context)) seen.in_contact = context.now;
+    const Standing stands = standing(motion, context.view);
+    auto record = context.view.vms.find(vm);
+    const bool wanted = record != context.view.vms.end() && record->second.record.active_task == motion.id;
+    const bool preparing = motion.phase == MotionRecord::Phase::preparing;
+    std::string why;
+    if (stands == Standing::over) {
+      why = "The VM was restarted, stopped or taken over while it was to move.";
+    } else if (stands == Standing::pending && !wanted) {
+      why = "Another command has taken its place.";
+    } else if (stands == Standing::pending && context.now - seen.in_contact >= absence_max_) {
+      why = "Host " + (alive(motion.to, context) ? motion.from.text : motion.to.text) + " has lost its contact.";
+    } else if (stands == Standing::pending && preparing && context.now - seen.since >= kPreparingMax) {
+      why = "Host " + motion.to.text + " was not ready within a minute.";
+    }
+    if (!why.empty()) endings_.want(vm, motion.id, Error{Code::failed, why});
+  }
+}
+
+void Planner::begin(const PlannerContext& context, Actions& out) {
+  std::vector<const TaskRecord*> waiting;
+  for (const auto& [id, stored] : context.view.tasks) {
+    const TaskRecord& task = stored.record;
+    auto vm = context.view.vms.find(task.vm);
+    if (!is_open(task) || vm == context.view.vms.end() || vm->second.record.active_task != id) continue;
+    if (context.view.motion(task.vm) != nullptr || begun_.count(task.vm) != 0) continue;
+    const auto* owner = context.view.owner(task.vm);
+    // Arrived, and its record is erased already: the destination ends the task.
+    if (owner != nullptr && owner->record.motion == id) continue;
+    waiting.push_back(&task);
+  }
+  std::sort(waiting.begin(), waiting.end(), [](const auto* a, const auto* b) {
+    return std::make_pair(a->created, a->id) < std::make_pair(b->created, b->id);
+  });
+  if (waiting.empty()) return;
+  auto candidates = use_of_hosts(context.view, context.health);
+  add_begun(context.view, candidates);
+  for (const auto* task : waiting) plan(*task, context, candidates, out);
+}
+
+void Planner::plan(const TaskRecord& task, const PlannerContext& context,
+                   std::vector<placement::Candidate>& candidates, Actions& out) {
+  const Answer answer = check({context.view, context.health, candidates, task.vm, task.to});
+  if (!answer.reasons.empty()) return refuse(task, answer.reasons, context, out);
+  const auto& owner = *context.view.owner(task.vm);
+  if (!within_limits(owner.record.host, context) || !within_limits(answer.to, context)) return;
+  MotionRecord motion;
+  motion.id = task.id;
+  motion.vm = task.vm;
+  motion.from = owner.record.host;
+  motion.to = answer.to;
+  motion.epoch = owner.record.epoch;
+  motion.limits = task.limits;
+  TypedTxn txn;
+  txn.conditions.push_back({key::kMotions + task.vm.text, 0});
+  txn.conditions.push_back({key::kOwners + task.vm.text, owner.version});
+  txn.conditions.push_back({key::kVms + task.vm.text, context.view.vms.at(task.vm).version});
+  txn.conditions.push_back({key::kLeader, context.view.leader->version});
+  txn.writes.push_back({key::kMotions + task.vm.text, motion, 0});
+  reserve(motion, context.view, candidates);
+  send(motion, std::move(txn), context, out);
+}
+
+void Planner::add_begun(const View& view, std::vector<placement::Candidate>& candidates) const {
+  for (const auto& [vm, begun] : begun_) reserve(begun.motion, view, candidates);
+}
+
+bool Planner::within_limits(const HostId& host, const PlannerContext& context) const {
+  int used = 0;
+  const auto count = [&](const MotionRecord& motion) { used += motion.from == host || motion.to == host ? 1 : 0; };
+  for (const auto& [vm, motion] : context.view.motions) count(motion.record);
+  for (const auto& [vm, begun] : begun_) count(begun.motion);
+  return used < limit_of(context.view.hosts.at(host).record, limits_);
+}
+
+void Planner::refuse(const TaskRecord& task, const std::vector<std::string>& reasons, const PlannerContext& context,
+                     Actions& out) {
+  TypedTxn txn;
+  const auto& vm = context.view.vms.at(task.vm);
+  record::VmRecord freed = vm.record;
+  freed.active_task = TaskId();
+  TaskRecord ended = task;
+  ended.state = TaskState::failed;
+  ended.error_code = info(Code::unsupported).name;
+  for (const auto& reason : reasons) ended.message += (ended.message.empty() ? "" : "\n") + reason;
+  txn.conditions.push_back({key::kVms + task.vm.text, vm.version});
+  txn.conditions.push_back({key::kLeader, context.view.leader->version});
+  txn.conditions.push_back({key::kMotions + task.vm.text, 0});
+  txn.writes.push_back({key::kVms + task.vm.text, freed, 0});
+  txn.writes.push_back({key::kTasks + task.id.text, ended, 0});
+  MotionRecord none;
+  none.vm = task.vm;
+  send(none, std::move(txn), context, out);
+}
+
+void Planner::send(const MotionRecord& motion, TypedTxn txn, const PlannerContext& context, Actions& out) {
+  const OpId op = make_op_();
+  ops_[op] = motion.vm;
+  begun_[motion.vm] = {motion, context.now + kSwapPatience};
+  out.emplace_back(ha::action::Commit{op, std::move(txn)});
+}
+
+bool Planner::on(const ha::event::TxnDone& done, Instant now) {
+  if (endings_.on(done, now)) return true;
+  auto found = ops_.find(done.op);
+  if (found == ops_.end()) return false;
+  // Unknown: patience, then the same again.
+  if (done.outcome != ha::Outcome::unknown) begun_.erase(found->second);
+  ops_.erase(found);
+  return true;
+}
+
+}  // namespace hf::motion

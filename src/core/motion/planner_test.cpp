@@ -1,0 +1,224 @@
+// Goal: a VM that cannot move is refused with every reason at once; one that can goes where there is room, within the
+// limits; and what cannot go on is ended. Method: views made by hand.
+#include "core/motion/planner.hpp"
+
+#include <gtest/gtest.h>
+
+#include "core/ha/leader.hpp"
+
+namespace hf::motion {
+namespace {
+
+using ha::Health;
+using record::MotionRecord;
+using record::OwnerRecord;
+
+class Planning : public ::testing::Test {
+ protected:
+  Planning() {
+    for (const char* name : {"a", "b", "c"}) {
+      record::HostRecord host;
+      host.host = HostId(name);
+      host.memory_mib = 1000;
+      host.accelerator = "tcg";
+      host.qemu_version = "10.0.2";
+      host.datastores = {{"ds-1", "/mnt/1"}};
+      host.networks = {"vm"};
+      put("hosts/" + host.host.text, host);
+      health_[host.host] = {Health::alive, ""};
+    }
+    put("datastores/ds-1", datastore("ds-1", true));
+    put("leader", record::LeaderRecord{HostId("a"), SessionId("s")});
+  }
+  void put(const std::string& key, record::Any value) {
+    ++version_;
+    view_.apply({{key, version_, std::move(value)}}, version_);
+  }
+  static record::DatastoreRecord datastore(const std::string& id, bool shared) {
+    record::DatastoreRecord record;
+    record.id = DatastoreId(id);
+    record.name = id;
+    record.shared = shared;
+    return record;
+  }
+  // Runs on host a, wants to move by task t-<id>.
+  void add_vm(const std::string& id, std::uint64_t memory_mib, const std::string& to = "") {
+    record::VmRecord vm;
+    vm.id = VmId(id);
+    vm.spec.name = id;
+    vm.spec.memory_mib = memory_mib;
+    vm.spec.datastore = "ds-1";
+    vm.desired = record::Desired::running;
+    vm.active_task = TaskId("t-" + id);
+    put("vms/" + id, vm);
+    OwnerRecord owner;
+    owner.phase = OwnerRecord::Phase::claimed;
+    owner.host = HostId("a");
+    owner.epoch = Epoch{1};
+    put("owners/" + id, owner);
+    record::VmStatus status;
+    status.state = record::VmState::running;
+    status.epoch = Epoch{1};
+    put("status/" + id, status);
+    record::TaskRecord task;
+    task.id = vm.active_task;
+    task.kind = record::TaskKind::vm_migrate;
+    task.vm = vm.id;
+    task.to = HostId(to);
+    put("tasks/" + task.id.text, task);
+  }
+  void add_motion(const std::string& id, const std::string& to, MotionRecord::Phase phase) {
+    MotionRecord motion;
+    motion.id = TaskId("t-" + id);
+    motion.vm = VmId(id);
+    motion.from = HostId("a");
+    motion.to = HostId(to);
+    motion.epoch = Epoch{1};
+    motion.phase = phase;
+    put("motions/" + id, motion);
+  }
+  Answer ask(const std::string& vm, const std::string& to) {
+    const auto candidates = use_of_hosts(view_, health_);
+    return check({view_, health_, candidates, VmId(vm), HostId(to)});
+  }
+  std::vector<ha::action::Commit> tick() {
+    Actions out;
+    planner_.tick({view_, session_, health_, now_}, out);
+    std::vector<ha::action::Commit> commits;
+    for (const auto& action : out) commits.push_back(std::get<ha::action::Commit>(action));
+    return commits;
+  }
+  static const MotionRecord* planned(const ha::action::Commit& commit) {
+    return std::get_if<MotionRecord>(&commit.txn.writes.front().value);
+  }
+
+  ha::View view_;
+  ha::Version version_ = 0;
+  std::map<HostId, ha::Assessment> health_;
+  Instant now_ = Instant{} + 1000s;
+  OpId next_op_ = 1;
+  ha::Session session_{HostId("a"), {}, [this] { return next_op_++; }, [] { return SessionId("s"); }};
+  Planner planner_{10s, [this] { return next_op_++; }};
+};
+
+TEST_F(Planning, every_reason_is_told_at_once) {
+  add_vm("web", 600);
+  auto vm = view_.vms.at(VmId("web")).record;
+  vm.spec.disks.push_back({"data", "scratch", 0, vm::DiskFormat::raw, ""});
+  vm.spec.nics.push_back({"dmz", vm::NicModel::virtio, ""});
+  put("vms/web", vm);
+  put("datastores/scratch", datastore("scratch", false));
+  auto b = view_.hosts.at(HostId("b")).record;
+  b.memory_mib = 500;
+  b.accelerator = "kvm";
+  b.qemu_version = "7.2.22";
+  put("hosts/b", b);
+  EXPECT_EQ(ask("web", "b").reasons,
+            (std::vector<std::string>{"VM web has data on scratch, which is local to its host.",
+                                      "b has 500 of 500 MiB free.", "b does not see datastore scratch.",
+                                      "b does not have network dmz.", "b runs guests by kvm, not by tcg as a does.",
+                                      "b has QEMU 7.2.22, older than the 10.0.2 of a."}));
+}
+
+TEST_F(Planning, itself_the_unknown_and_the_lost_are_no_destinations) {
+  add_vm("web", 100);
+  health_[HostId("b")] = {Health::suspect, ""};
+  EXPECT_EQ(ask("web", "a").reasons, std::vector<std::string>{"a is where the VM is now."});
+  EXPECT_EQ(ask("web", "x").reasons, std::vector<std::string>{"x is not a host of this cluster."});
+  EXPECT_EQ(ask("web", "b").reasons, std::vector<std::string>{"b has no contact to the cluster."});
+  EXPECT_EQ(ask("web", "").to, HostId("c"));
+}
+
+TEST_F(Planning, vm_that_does_not_run_is_refused_and_its_task_says_why) {
+  add_vm("web", 100, "b");
+  record::VmStatus status;
+  status.state = record::VmState::starting;
+  put("status/web", status);
+  const auto commits = tick();
+  ASSERT_EQ(commits.size(), 1u);
+  const auto& task = std::get<record::TaskRecord>(commits.front().txn.writes.back().value);
+  EXPECT_EQ(task.state, record::TaskState::failed);
+  EXPECT_EQ(task.error_code, "unsupported");
+  EXPECT_NE(task.message.find("does not run now"), std::string::npos);
+}
+
+TEST_F(Planning, memory_of_a_vm_in_motion_counts_on_both_hosts) {
+  add_vm("web", 600);
+  add_motion("web", "b", MotionRecord::Phase::ready);
+  add_vm("db", 600, "b");
+  EXPECT_EQ(ask("db", "b").reasons, std::vector<std::string>{"b has 400 of 1000 MiB free."});
+  EXPECT_EQ(ask("db", "").to, HostId("c"));
+}
+
+TEST_F(Planning, two_plans_of_one_tick_know_of_each_other) {
+  add_vm("web", 600);
+  add_vm("db", 600);
+  const auto commits = tick();
+  ASSERT_EQ(commits.size(), 2u);
+  EXPECT_NE(planned(commits.at(0))->to, planned(commits.at(1))->to);
+}
+
+TEST_F(Planning, fifth_motion_of_a_slow_link_waits_and_the_oldest_is_first) {
+  for (int n = 1; n <= 5; ++n) add_vm("vm-" + std::to_string(n), 10);
+  EXPECT_EQ(tick().size(), 4u);
+  EXPECT_TRUE(tick().empty());
+  for (const char* name : {"a", "b", "c"}) {
+    auto host = view_.hosts.at(HostId(name)).record;
+    host.motion_mbit = 10000;
+    put(std::string("hosts/") + name, host);
+  }
+  ASSERT_EQ(tick().size(), 1u);
+}
+
+TEST_F(Planning, limit_is_the_smaller_of_the_host_and_its_link) {
+  record::HostRecord host;
+  EXPECT_EQ(limit_of(host, {}), 4);
+  host.motion_mbit = 25000;
+  EXPECT_EQ(limit_of(host, {}), 8);
+  Limits limits;
+  limits.host = 6;
+  EXPECT_EQ(limit_of(host, limits), 6);
+}
+
+TEST_F(Planning, motion_of_a_vm_that_was_taken_over_is_erased) {
+  add_vm("web", 100);
+  add_motion("web", "b", MotionRecord::Phase::ready);
+  EXPECT_TRUE(tick().empty());
+  auto owner = view_.owner(VmId("web"))->record;
+  owner.host = HostId("c");
+  owner.epoch = owner.epoch.next();
+  put("owners/web", owner);
+  const auto commits = tick();
+  ASSERT_EQ(commits.size(), 1u);
+  EXPECT_TRUE(std::holds_alternative<std::monostate>(commits.front().txn.writes.front().value));
+}
+
+TEST_F(Planning, motion_whose_task_was_overridden_is_erased_and_the_new_task_is_left_alone) {
+  add_vm("web", 100);
+  add_motion("web", "b", MotionRecord::Phase::ready);
+  auto vm = view_.vms.at(VmId("web")).record;
+  vm.active_task = TaskId("t-kill");
+  put("vms/web", vm);
+  const auto commits = tick();
+  ASSERT_EQ(commits.size(), 1u);
+  EXPECT_EQ(commits.front().txn.writes.size(), 1u);
+}
+
+TEST_F(Planning, motion_ends_when_a_side_is_away_too_long_but_never_once_it_has_arrived) {
+  add_vm("web", 100);
+  add_motion("web", "b", MotionRecord::Phase::ready);
+  health_[HostId("b")] = {Health::dead, ""};
+  EXPECT_TRUE(tick().empty());
+  now_ += 9s;
+  EXPECT_TRUE(tick().empty());
+  auto moved = committed_owner(view_.motion(VmId("web"))->record, view_.owner(VmId("web"))->record);
+  const auto before = view_.owner(VmId("web"))->record;
+  put("owners/web", moved);
+  now_ += 60s;
+  EXPECT_TRUE(tick().empty());
+  put("owners/web", before);
+  EXPECT_EQ(tick().size(), 1u);
+}
+
+}  // namespace
+}  // namespace hf::motion
