@@ -250,7 +250,7 @@ TEST_F(HostStory, pause_heard_of_before_the_vm_was_adopted_counts) {
   const auto owner = core_.view().owner(VmId("vm-1"))->record;
   HostCore next(HostId("a"), Timing{}, 2);
   next.step(kFull, now_);
-  next.step(event::Adopted{{{VmId("vm-1"), Epoch{1}}}}, now_);
+  next.step(event::Adopted{{{VmId("vm-1"), Epoch{1}}}, {}, {}}, now_);
   next.step(event::StoreReset{{{"owners/vm-1", 1, owner}, {"vms/vm-1", 1, vm("vm-1")}}, 1}, now_);
   next.step(event::GuardReport{1, false, {}}, now_);
   const auto granted = find<action::Grant>(next.step(event::Tick{}, now_))->op;
@@ -367,7 +367,7 @@ TEST(AgentStory, freeze_from_before_the_daemon_is_told_of_as_at_least) {
   owner.epoch = Epoch{1};
   core.step(event::StoreReset{{{"owners/vm-1", 1, owner}}, 1}, now);
   core.step(event::GuardReport{2, true, {VmId("vm-1")}}, now);
-  core.step(event::Adopted{{{VmId("vm-1"), Epoch{1}}}}, now);
+  core.step(event::Adopted{{{VmId("vm-1"), Epoch{1}}}, {}, {}}, now);
   now += 2s;
   const auto actions = core.step(event::GuardReport{2, false, {}}, now);
   ASSERT_NE(find<action::Emit>(actions), nullptr);
