@@ -63,7 +63,7 @@ struct TestingCluster {
   }
   void set_owner(const std::string& name, const std::string& host, record::OwnerRecord::Phase phase) {
     const auto view = show_vm(store, name);
-    record::OwnerRecord owner{phase, HostId(host), Epoch{1}, SessionId("s-" + host), true, "start"};
+    record::OwnerRecord owner{phase, HostId(host), Epoch{1}, SessionId("s-" + host), true, "start", {}};
     store.put(record::key::kOwners + view->vm.id.text, record::encode(owner));
     record::VmStatus status;
     status.state =
