@@ -45,9 +45,9 @@ thread_local std::string last_alert;
 thread_local bool last_alert_was_ours = false;
 
 void note_alert(const SSL*, int where, int value) {
-  if ((where & SSL_CB_WRITE_ALERT) == SSL_CB_WRITE_ALERT && (value >> 8) == SSL3_AL_FATAL) {
-    last_alert_was_ours = true;
-  }
+  // A peer that closes in the middle is told "decode error", if it can still be told: that refuses nobody.
+  const bool refuses = (value >> 8) == SSL3_AL_FATAL && (value & 0xff) != SSL_AD_DECODE_ERROR;
+  if ((where & SSL_CB_WRITE_ALERT) == SSL_CB_WRITE_ALERT && refuses) last_alert_was_ours = true;
   if ((where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT && (value >> 8) == SSL3_AL_FATAL) {
     last_alert = SSL_alert_desc_string_long(value);
   }
