@@ -48,6 +48,8 @@ void Checker::before_commit(int by, const ha::TypedTxn& txn) {
   for (const auto& write : txn.writes) {
     if (const auto vm = after(write.key, key::kOwners); !vm.empty())
       check_owner_change(by, VmId(vm), write.value);
+    const auto* record = std::get_if<record::VmRecord>(&write.value);
+    if (record != nullptr && record->desired == record::Desired::stopped) vms_[record->id].lost = true;
     log_change(write);
   }
   for (const auto& event : txn.events) {

@@ -119,7 +119,8 @@ class Host {
   void admit(const ha::action::Launch& launch, std::uint64_t number);
   void admitted(const ha::action::Launch& launch, std::uint64_t number, const Status& answer);
   void launched(const ha::action::Launch& launch, bool ok, bool refused, const std::string& error);
-  void remove_process(const VmId& vm);
+  // `dropped`: the guard has let go of it, or does not answer.
+  void remove_process(const VmId& vm, const Deed& dropped = {});
   void write_disk(const VmId& vm, std::uint64_t number);
 
   // Motions (host_motion.cpp).

@@ -120,7 +120,7 @@ Process* Host::process(const VmId& vm, std::uint64_t number) {
   return found == processes_.end() || found->second.number != number ? nullptr : &found->second;
 }
 
-void Host::remove_process(const VmId& vm) {
+void Host::remove_process(const VmId& vm, const Deed& dropped) {
   auto found = processes_.find(vm);
   if (found == processes_.end()) return;
   end_engine(vm);
@@ -128,7 +128,15 @@ void Host::remove_process(const VmId& vm) {
   refresh(found->second);
   const Epoch epoch = found->second.epoch;
   processes_.erase(found);
-  ask_guard([this, vm, epoch](ha::Guard& guard) { guard.drop(vm, epoch, local()); });
+  auto answered = std::make_shared<bool>(false);  // shared by the guard's answer and the limit of our patience
+  const auto answer = [answered, dropped] {
+    if (!std::exchange(*answered, true) && dropped) dropped();
+  };
+  if (dropped) w_.queue.after(kGuardPatience, answer);
+  ask_guard([this, vm, epoch, answer](ha::Guard& guard) {
+    guard.drop(vm, epoch, local());
+    answer();
+  });
 }
 
 void Host::end_process(const VmId& vm, ha::ExitKind kind, const std::string& text) {
@@ -142,10 +150,11 @@ void Host::end_process(const VmId& vm, ha::ExitKind kind, const std::string& tex
     return fmt::format("{}: {} epoch {} ends{}{}", id_.text, vm.text, epoch.number, text.empty() ? "" : ": ",
                        text);
   });
-  remove_process(vm);
-  if (!told) return;
-  daemon.post(daemon.life(),
-              [this, vm, epoch, kind, text] { deliver(ha::event::Exited{vm, epoch, kind, text}); });
+  // The guard first: what it still has of this process must not strike the next one.
+  const Deed tell = [this, vm, epoch, kind, text, life = daemon.life()] {
+    daemon.post(life, [this, vm, epoch, kind, text] { deliver(ha::event::Exited{vm, epoch, kind, text}); });
+  };
+  remove_process(vm, told ? tell : Deed{});
 }
 
 }  // namespace hf::sim

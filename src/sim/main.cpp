@@ -140,7 +140,7 @@ int run_scenario(const Options& options) {
 }
 
 struct Tally {
-  std::atomic<std::uint64_t> next{0}, done{0}, events{0}, takeovers{0}, freezes{0}, virtual_seconds{0};
+  std::atomic<std::uint64_t> next{0}, done{0}, events{0}, takeovers{0}, freezes{0}, moves{0}, virtual_seconds{0};
   std::atomic<std::uint64_t> violated{UINT64_MAX};  // the lowest seed
 };
 
@@ -153,6 +153,7 @@ void work(const Options& options, Tally& tally) {
     tally.events += result.events;
     tally.takeovers += result.counts.takeovers;
     tally.freezes += result.counts.freezes;
+    tally.moves += result.counts.moves;
     tally.virtual_seconds += static_cast<std::uint64_t>(result.lasted / std::chrono::seconds(1));
     std::uint64_t known = tally.violated;
     while (result.violation && seed < known && !tally.violated.compare_exchange_weak(known, seed)) {
@@ -177,9 +178,9 @@ int run_many(const Options& options) {
   for (auto& thread : threads) thread.join();
   if (terminal) fmt::print(stderr, "\r\033[K");
   if (tally.violated != UINT64_MAX) show_violation(tally.violated, options);
-  fmt::print("{} seeds, {:.0f} per second, {} events, {} s of virtual time, {} takeovers, {} freezes: {}\n",
+  fmt::print("{} seeds, {:.0f} per second, {} events, {} s of virtual time, {} takeovers, {} freezes, {} moves: {}\n",
              tally.done.load(), static_cast<double>(tally.done) / seconds(), tally.events.load(),
-             tally.virtual_seconds.load(), tally.takeovers.load(), tally.freezes.load(),
+             tally.virtual_seconds.load(), tally.takeovers.load(), tally.freezes.load(), tally.moves.load(),
              tally.violated == UINT64_MAX ? "clean" : "violated");
   return tally.violated == UINT64_MAX ? 0 : 1;
 }

@@ -26,15 +26,17 @@ TEST(Simulator, log_does_not_change_the_run) {
   }
 }
 
-TEST(Simulator, runs_reach_takeovers_and_freezes) {
+TEST(Simulator, runs_reach_takeovers_freezes_and_moves) {
   Checker::Counts sum;
   for (std::uint64_t seed = 1; seed <= 50; ++seed) {
     const auto result = run_seed(seed, ha::KeptBug::none, false);
     sum.takeovers += result.counts.takeovers;
     sum.freezes += result.counts.freezes;
+    sum.moves += result.counts.moves;
   }
   EXPECT_GT(sum.takeovers, 0u);
   EXPECT_GT(sum.freezes, 0u);
+  EXPECT_GT(sum.moves, 0u);
 }
 
 TEST(Scenario, unknown_word_is_invalid_and_named) {
