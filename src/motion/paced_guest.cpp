@@ -85,6 +85,11 @@ void PacedGuest::set_share(double share) {
   changed_.notify_all();
 }
 
+Duration PacedGuest::standing() {
+  const std::scoped_lock lock(mutex_);
+  return runs_ ? 0ns : sys::boot_now() - stopped_since_;
+}
+
 Duration PacedGuest::stopped() {
   const std::scoped_lock lock(mutex_);
   return runs_ ? stopped_ : stopped_ + (sys::boot_now() - stopped_since_);

@@ -24,6 +24,9 @@ class PacedGuest {
   Status release();
   // Of the time, (0, 1].
   void set_share(double share);
+  // For how long it has stood still without a break; 0 while it runs. A guest that is paced may have been stopped
+  // before hold() was called.
+  Duration standing();
   // That the guest has stood still so far, in all.
   Duration stopped();
 

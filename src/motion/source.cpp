@@ -124,9 +124,9 @@ Status Source::round(engine::PageSet pages) {
 }
 
 Result<engine::PageSet> Source::scan() {
-  Laps laps;
   TRY(guest_->hold());
-  done_.stop.stop = laps.lap();
+  done_.stop.stop = guest_->standing();
+  Laps laps;
   TRY_ASSIGN(engine::PageSet written, tracker_->take_written());
   done_.stop.scan = laps.lap();
   return written;

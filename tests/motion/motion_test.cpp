@@ -123,7 +123,7 @@ class Motion : public test::TwoSides {
   }
   void discard_other() {
     const Status killed = hypervisor_->kill(other());
-    EXPECT_TRUE(killed.ok() || killed.code() == Code::not_found);
+    EXPECT_TRUE(killed.ok() || killed.code() == Code::not_found) << killed.error().what;
   }
 
   void move(std::uint64_t bytes_per_second = 0) {

@@ -81,7 +81,8 @@ class TwoSides : public testing::Test {
     if (!hypervisor_) return;
     for (const VmId& side : {a_, b_}) {
       const Status killed = hypervisor_->kill(side);
-      EXPECT_TRUE(killed.ok() || killed.code() == Code::not_found) << side.text;
+      EXPECT_TRUE(killed.ok() || killed.code() == Code::not_found)
+          << side.text << ": " << killed.error().what;
     }
     hypervisor_.reset();
     ::rmdir((options_.cgroup_root + "/vms").c_str());
