@@ -150,7 +150,10 @@ void Checker::check_memory(const Host& host, const Process& process, VmFacts& fa
     fail("memory", what + " boots anew, and nobody has lost its memory");
   }
   facts.memory = memory;
-  facts.lost = false;
+  // What is not wanted running is killed as soon as it runs, and may boot anew when it is wanted again.
+  const auto* stored = w_.store.get(key::kVms + process.vm.text);
+  const auto* record = stored == nullptr ? nullptr : std::get_if<record::VmRecord>(&stored->value);
+  facts.lost = record == nullptr || record->desired == record::Desired::stopped;
 }
 
 void Checker::memory_changed(const Process& process) {
