@@ -131,13 +131,14 @@ Params Params::from_seed(std::uint64_t seed) {
   p.fault_every = draw(rng, 500ms, 8s);
   p.fault_length = draw(rng, 1s, 15s);
   p.storm = draw(rng, 20s, 60s);
-  if (rng.chance(20)) make_flapping(p, rng);
+  const bool flaps = rng.chance(20);
+  if (flaps) make_flapping(p, rng);
   if (rng.chance(50) && !p.faults.empty()) {
     auto favourite = p.faults.begin();
     std::advance(favourite, static_cast<long>(rng.below(p.faults.size())));
     p.favourite = *favourite;
   }
-  if (rng.chance(50)) make_moving(p, rng);
+  if (!flaps && rng.chance(50)) make_moving(p, rng);  // it would undo what a flapping cluster is made of
   return p;
 }
 
