@@ -31,7 +31,7 @@ struct LaunchRequest {
     int vlan = 0;
   };
   std::vector<Bridge> bridges;
-  bool incoming = false;  // its guest comes from another host (vMotion): nothing boots
+  TaskId motion;  // a vMotion: the guest comes from another host; empty: it boots
 };
 
 // What a QEMU's guest does, as far as QEMU says.
@@ -51,7 +51,7 @@ struct RunningVm {
   std::string hold_page;  // path of the page whose deadline the shim obeys (doc/formats.md)
   std::string accelerator;
   std::string memory_tracker;
-  bool incoming = false;                   // as in its LaunchRequest
+  TaskId motion;                           // as in its LaunchRequest
   GuestState guest = GuestState::stopped;  // when it was found or launched
 };
 
@@ -61,6 +61,7 @@ struct VmExit {
   Epoch epoch;
   ExitKind kind = ExitKind::qemu_crash;
   std::string text;  // last lines of QEMU's stderr where it crashed
+  TaskId motion;     // as in its LaunchRequest
 };
 
 // QEMU holds a guest, or lets it go on.

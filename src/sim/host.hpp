@@ -30,7 +30,7 @@ struct Process {
   std::uint64_t number = 0;  // unique in the world: a later process of the VM is another one
   bool is_protected = true;
   bool resumed = false;  // QEMU starts stopped
-  bool incoming = false; // it was started to wait for memory
+  TaskId motion;           // it was started to wait for the memory that this one brings
   bool ran = false;      // it was resumed once
   Memory memory;
   bool frozen = false;   // its cgroup

@@ -28,11 +28,11 @@ void Host::start_daemon() {
   ha::event::Adopted adopted;
   for (const auto& [vm, process] : processes_) {
     if (process.resumed)
-      adopted.running.emplace_back(vm, process.epoch);
+      adopted.running.push_back({vm, process.epoch, process.motion});
     else if (process.ran)
-      adopted.paused.emplace_back(vm, process.epoch);
-    else if (process.incoming)
-      adopted.incoming.emplace_back(vm, process.epoch);
+      adopted.paused.push_back({vm, process.epoch, process.motion});
+    else if (!process.motion.empty())
+      adopted.incoming.push_back({vm, process.epoch, process.motion});
     else
       unfinished.push_back(vm);
   }
@@ -250,6 +250,9 @@ void Host::kill(const VmId& vm, const std::string& why) {
   w_.trace([&] { return fmt::format("{}: {} is killed: {}", id_.text, vm.text, why); });
   auto found = processes_.find(vm);
   if (found == processes_.end()) return;
+  auto record = core_->view().vms.find(vm);
+  const bool unwanted = record != core_->view().vms.end() && record->second.record.desired == record::Desired::stopped;
+  if (unwanted) w_.checker.memory_lost(found->second);  // as far as this host knows
   w_.queue.after(w_.between(1ms, 200ms), [this, vm, number = found->second.number, life = daemon.life()] {
     if (process(vm, number) != nullptr) end_process(vm, ha::ExitKind::killed, "");
   });

@@ -143,16 +143,17 @@ void Host::end_process(const VmId& vm, ha::ExitKind kind, const std::string& tex
   auto found = processes_.find(vm);
   if (found == processes_.end()) return;
   const Epoch epoch = found->second.epoch;
+  const TaskId motion = found->second.motion;
   // A launch notices by itself; a daemon that is away finds nothing.
-  const bool told = daemon.alive() && (found->second.resumed || found->second.ran || found->second.incoming);
+  const bool told = daemon.alive() && (found->second.resumed || found->second.ran || !motion.empty());
   if (kind != ha::ExitKind::killed) w_.checker.memory_lost(found->second);
   w_.trace([&] {
     return fmt::format("{}: {} epoch {} ends{}{}", id_.text, vm.text, epoch.number, text.empty() ? "" : ": ",
                        text);
   });
   // The guard first: what it still has of this process must not strike the next one.
-  const Deed tell = [this, vm, epoch, kind, text, life = daemon.life()] {
-    daemon.post(life, [this, vm, epoch, kind, text] { deliver(ha::event::Exited{vm, epoch, kind, text}); });
+  const Deed tell = [this, vm, epoch, kind, text, motion, life = daemon.life()] {
+    daemon.post(life, [this, exited = ha::event::Exited{vm, epoch, kind, text, motion}] { deliver(exited); });
   };
   remove_process(vm, told ? tell : Deed{});
 }

@@ -56,7 +56,7 @@ void Host::prepare(const ha::action::Prepare& prepare) {
   fresh.number = w_.fresh_number();
   const auto* owner = core_->view().owner(vm);
   fresh.is_protected = owner != nullptr && owner->record.guarded;
-  fresh.incoming = true;
+  fresh.motion = prepare.motion.id;
   processes_[vm] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max),
                  [this, vm, number = fresh.number, id = prepare.motion.id, answer, life = daemon.life()] {

@@ -131,14 +131,14 @@ Params Params::from_seed(std::uint64_t seed) {
   p.fault_every = draw(rng, 500ms, 8s);
   p.fault_length = draw(rng, 1s, 15s);
   p.storm = draw(rng, 20s, 60s);
-  const bool flaps = rng.chance(20);
+  const bool flaps = rng.chance(30);
   if (flaps) make_flapping(p, rng);
   if (rng.chance(50) && !p.faults.empty()) {
     auto favourite = p.faults.begin();
     std::advance(favourite, static_cast<long>(rng.below(p.faults.size())));
     p.favourite = *favourite;
   }
-  if (!flaps && rng.chance(50)) make_moving(p, rng);  // it would undo what a flapping cluster is made of
+  if (rng.chance(flaps ? 35 : 50)) make_moving(p, rng);  // seldom both: it undoes some of what flapping needs
   return p;
 }
 

@@ -1,5 +1,7 @@
 #include "sim/store_service.hpp"
 
+#include <utility>
+
 #include "sim/world.hpp"
 
 namespace hf::sim {
@@ -114,27 +116,29 @@ void StoreService::request(int host, bool writes, std::function<ha::Outcome()> d
   auto& caller = w_.host(host);
   const int life = caller.daemon.life();
   const Time gives_up = w_.queue.now() + kPatience;
-  const auto reply = [this, host, life, answer = std::move(answer)](Time at, ha::Outcome outcome) {
-    w_.queue.at(at, [this, host, life, outcome, answer] {
-      w_.host(host).daemon.post(life, [answer, outcome] { answer(outcome); });
+  // The first of several answers counts: a caller that has given up does not hear of the deed any more.
+  const auto answered = std::make_shared<bool>(false);
+  const auto reply = [this, host, life, answered, answer = std::move(answer)](Time at, ha::Outcome outcome) {
+    w_.queue.at(at, [this, host, life, outcome, answered, answer] {
+      if (!std::exchange(*answered, true))
+        w_.host(host).daemon.post(life, [answer, outcome] { answer(outcome); });
     });
   };
   if (!reachable(host) && w_.rng.chance(50)) {
     // Connection refused: certainly not done.
     return reply(w_.queue.now() + w_.between(100ms, 500ms), ha::Outcome::unavailable);
   }
-  if (w_.rng.chance(w_.faulty.request_loss)) return reply(gives_up, ha::Outcome::unknown);
+  reply(gives_up, ha::Outcome::unknown);
+  if (w_.rng.chance(w_.faulty.request_loss)) return;
   Duration takes = w_.between(0ms, w_.params.store_max);
   if (writes && slow_commits > 0) takes += w_.between(0ms, 8s);
   if (writes && w_.rng.chance(w_.faulty.late_commit)) takes += w_.between(1s, 6s);
-  w_.queue.after(takes, [this, host, gives_up, deed = std::move(deed), reply] {
-    if (!reachable(host)) return reply(gives_up, ha::Outcome::unknown);
+  w_.queue.after(takes, [this, host, deed = std::move(deed), reply] {
+    if (!reachable(host)) return;
     const ha::Outcome outcome = deed();
     Duration back = w_.between(0ms, w_.params.store_max);
     if (w_.rng.chance(w_.faulty.reply_delay)) back = w_.between(0ms, kPatience);
-    const Time at = w_.queue.now() + back;
-    if (w_.rng.chance(w_.faulty.reply_loss) || at > gives_up) return reply(gives_up, ha::Outcome::unknown);
-    reply(at, outcome);
+    if (!w_.rng.chance(w_.faulty.reply_loss)) reply(w_.queue.now() + back, outcome);
   });
 }
 

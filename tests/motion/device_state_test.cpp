@@ -166,9 +166,9 @@ TEST_F(DeviceState, new_daemon_sees_who_waits_and_who_stands_still) {
   ASSERT_TRUE(adopted.ok());
   ASSERT_EQ(adopted->size(), 2U);
   EXPECT_EQ(adopted->at(0).guest, GuestState::stopped);
-  EXPECT_FALSE(adopted->at(0).incoming);
+  EXPECT_TRUE(adopted->at(0).motion.empty());
   EXPECT_EQ(adopted->at(1).guest, GuestState::waits_for_memory);
-  EXPECT_TRUE(adopted->at(1).incoming);
+  EXPECT_EQ(adopted->at(1).motion, TaskId("task-1"));
 }
 
 }  // namespace

@@ -104,7 +104,7 @@ class TwoSides : public testing::Test {
     LaunchRequest request;
     request.vm = side;
     request.epoch = Epoch{1};
-    request.incoming = incoming;
+    if (incoming) request.motion = TaskId("task-1");
     request.spec.name = "guest";
     request.spec.memory_mib = memory_mib_;
     request.spec.datastore = "store";

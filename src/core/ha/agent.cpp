@@ -28,14 +28,18 @@ std::string name_of(const VmId& vm, const View& view) {
 
 void Agent::on(const event::Adopted& adopted) {
   adopted_ = true;
-  for (const auto& [vm, epoch] : adopted.running) locals_[vm] = local_of(epoch, Process::running);
-  for (const auto& [vm, epoch] : adopted.paused) locals_[vm] = local_of(epoch, Process::paused);
-  for (const auto& [vm, epoch] : adopted.incoming) locals_[vm] = local_of(epoch, Process::incoming);
+  const auto take = [&](const std::vector<event::Adopted::Found>& found, Process process) {
+    for (const auto& one : found) locals_[one.vm] = local_of(one.epoch, one.motion, process);
+  };
+  take(adopted.running, Process::running);
+  take(adopted.paused, Process::paused);
+  take(adopted.incoming, Process::incoming);
 }
 
-Agent::Local Agent::local_of(Epoch epoch, Process process) {
+Agent::Local Agent::local_of(Epoch epoch, TaskId motion, Process process) {
   Local local;
   local.epoch = epoch;
+  local.motion = std::move(motion);
   local.process = process;
   return local;
 }
@@ -489,7 +493,7 @@ void Agent::settle(const Pending& pending, bool done, const AgentContext& contex
     auto record = context.view.vms.find(vm);
     if (record == context.view.vms.end() || locals_.count(vm) != 0) return;
     last_exit_.erase(vm);
-    locals_[vm] = local_of(pending.written.epoch, Process::launching);
+    locals_[vm] = local_of(pending.written.epoch, {}, Process::launching);
     out.emplace_back(action::Launch{record->second.record, pending.written, pending.generation});
   } else if (pending.kind == Kind::reclaim) {
     auto local = locals_.find(vm);
@@ -573,8 +577,10 @@ void Agent::on(const event::Activated& activated, Instant now) {
 
 void Agent::on(const event::Exited& exited, const AgentContext& context, Actions& out) {
   auto local = locals_.find(exited.vm);
-  const bool killed_by_us = local != locals_.end() && local->second.kill_sent;
-  if (local != locals_.end() && local->second.epoch == exited.epoch) locals_.erase(local);
+  const bool known = local != locals_.end() && local->second.epoch == exited.epoch &&
+                     local->second.motion == exited.motion;
+  const bool killed_by_us = known && local->second.kill_sent;
+  if (known) locals_.erase(local);
   if (auto pause = pauses_.find(exited.vm); pause != pauses_.end() && pause->second.epoch() == exited.epoch)
     pauses_.erase(pause);
   // An earlier process of a VM that has been given a newer epoch since is nobody's loss.

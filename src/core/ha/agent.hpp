@@ -82,7 +82,9 @@ class Agent {
   void let_go(const VmId& vm) { held_.erase(vm); }
   // safety: nothing is committed, nor can be: lets go of it, and sees that the guest runs. As long as it is ours.
   void go_on(const VmId& vm, Epoch epoch);
-  void prepare(const VmId& vm, Epoch epoch) { locals_[vm] = local_of(epoch, Process::preparing); }
+  void prepare(const VmId& vm, Epoch epoch, const TaskId& motion) {
+    locals_[vm] = local_of(epoch, motion, Process::preparing);
+  }
   void prepared(const VmId& vm, Epoch epoch);
   void unprepared(const VmId& vm, Epoch epoch);
   std::vector<std::pair<VmId, Epoch>> incoming() const;
@@ -93,6 +95,7 @@ class Agent {
   enum class Process { launching, running, stopping, killing, paused, preparing, incoming };
   struct Local {
     Epoch epoch;
+    TaskId motion;  // that its process was prepared for
     Process process = Process::running;
     Instant kill_at{};          // stopping: when patience ends
     Instant thaw_sent_at{};
@@ -104,7 +107,7 @@ class Agent {
     Instant ask_again_at{};
     std::optional<Generation> confirmed;  // incoming: the guard's when our claim of this life was sent
   };
-  static Local local_of(Epoch epoch, Process process);
+  static Local local_of(Epoch epoch, TaskId motion, Process process);
   enum class Kind { claim, reclaim, release, finish };
   struct Pending {
     Kind kind = Kind::claim;

@@ -70,11 +70,15 @@ struct HeartbeatHeard { HostId from; };
 struct GuardReport { Generation generation = 0; bool lapsed = false; std::set<VmId> frozen; };
 // The processes found. paused: QMP says that the guest is paused, and no disk error is the reason: a motion stopped it.
 // incoming: it waits for memory, or has it and has not run yet. No motion process of an earlier life is left.
-struct Adopted { std::vector<std::pair<VmId, Epoch>> running, paused, incoming; };
+struct Adopted {
+  struct Found { VmId vm; Epoch epoch; TaskId motion = {}; };  // motion: as in Exited
+  std::vector<Found> running, paused, incoming;
+};
 // ok: runs. refused: the guard's deadline passed or its generation changed, nothing runs. Else error says why,
 // nothing runs.
 struct Launched { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; };
-struct Exited { VmId vm; Epoch epoch; ExitKind kind = ExitKind::qemu_crash; std::string text; };
+// motion: the one that its process was prepared for; empty: it was launched. Several motions may prepare one epoch.
+struct Exited { VmId vm; Epoch epoch; ExitKind kind = ExitKind::qemu_crash; std::string text; TaskId motion = {}; };
 // QEMU holds the guest because of that disk's error, again after each Continue that was in vain; or it lets it go on.
 struct Paused { VmId vm; Epoch epoch; std::string disk; bool no_room = false; std::string text; };
 struct WentOn { VmId vm; Epoch epoch; };

@@ -350,6 +350,9 @@ void Leader::end_task(const VmId& vm, const Error* error, const LeaderContext& c
   }
   record.active_task = TaskId();
   txn.conditions.push_back({key::kVms + vm.text, stored.version});
+  // Decided by what is seen of the owner: an assignment that is not in the view yet makes it moot.
+  const auto* owner = context.view.owner(vm);
+  txn.conditions.push_back({key::kOwners + vm.text, owner == nullptr ? 0 : owner->version});
   txn.writes.push_back({key::kVms + vm.text, record, 0});
   txn.writes.push_back({key::kTasks + task.id.text, task, 0});
   send(vm, std::move(txn), context, out);
@@ -357,7 +360,8 @@ void Leader::end_task(const VmId& vm, const Error* error, const LeaderContext& c
 
 void Leader::fail_orphaned_tasks(const LeaderContext& context, Actions& out) {
   for (const auto& [vm, stored] : context.view.vms) {
-    if (stored.record.active_task.empty() || busy_until_.count(vm) != 0) continue;
+    auto busy = busy_until_.find(vm);
+    if (stored.record.active_task.empty() || (busy != busy_until_.end() && context.now < busy->second)) continue;
     auto task = context.view.tasks.find(stored.record.active_task);
     if (task == context.view.tasks.end() || task->second.record.host.empty()) continue;
     if (!dead(task->second.record.host)) continue;

@@ -55,7 +55,7 @@ void Destination::prepare(const MotionRecord& motion, const AgentContext& contex
   coming.id = motion.id;
   coming.epoch = motion.epoch.next();
   comings_[motion.vm] = coming;
-  agent.prepare(motion.vm, coming.epoch);
+  agent.prepare(motion.vm, coming.epoch, motion.id);
   out.emplace_back(action::Prepare{vm->second.record, motion, coming.epoch});
 }
 
@@ -156,7 +156,7 @@ void Destination::on(const event::MotionFailed& failed) {
 
 void Destination::on(const event::Exited& exited) {
   auto found = comings_.find(exited.vm);
-  if (found == comings_.end() || found->second.epoch != exited.epoch) return;
+  if (found == comings_.end() || found->second.id != exited.motion) return;
   endings_.want(exited.vm, found->second.id, Error{Code::failed, "Its QEMU on host " + self_.text + " ended."});
   comings_.erase(found);
 }

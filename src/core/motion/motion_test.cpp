@@ -362,6 +362,16 @@ TEST_F(MotionStory, refusal_of_the_guard_is_not_the_end) {
   EXPECT_NE(find<action::Activate>(last_), nullptr);
 }
 
+// Found by the simulator: both were to run with epoch 5.
+TEST_F(MotionStory, late_end_of_a_process_of_an_earlier_motion_does_not_end_the_next_one) {
+  wait_for_memory();
+  const TaskId earlier("task-0");
+  step(event::Exited{kVm, Epoch{5}, ExitKind::qemu_crash, "boom", earlier});
+  EXPECT_EQ(swap_of(last_, "motions/vm-1"), nullptr);
+  put("motions/vm-1", {});
+  EXPECT_NE(find<action::Kill>(last_), nullptr) << "what waits here is still known, and is not needed any more";
+}
+
 TEST_F(MotionStory, claim_after_a_takeover_is_no_arrival_though_host_and_epoch_are_the_same) {
   wait_for_memory();
   auto taken = owner("a", 5, SessionId());
@@ -370,7 +380,7 @@ TEST_F(MotionStory, claim_after_a_takeover_is_no_arrival_though_host_and_epoch_a
   EXPECT_EQ(find<action::Activate>(last_), nullptr);
   EXPECT_NE(find<action::Kill>(last_), nullptr);
   EXPECT_EQ(swap_of(last_, "owners/vm-1"), nullptr);
-  step(event::Exited{kVm, Epoch{5}, ExitKind::killed, ""});
+  step(event::Exited{kVm, Epoch{5}, ExitKind::killed, "", kTask});
   EXPECT_NE(swap_of(last_, "owners/vm-1"), nullptr);
 }
 
@@ -412,7 +422,7 @@ TEST_F(MotionStory, restarted_destination_ends_the_motion_before_it_ends_what_wa
   auto ready = motion("b", "a", MotionRecord::Phase::ready);
   ready.session_to = SessionId("s-earlier");
   step(event::StoreReset{found(owner("b", 4, SessionId("s-b")), ready), version_});
-  step(event::Adopted{{}, {}, {{kVm, Epoch{5}}}});
+  step(event::Adopted{{}, {}, {{kVm, Epoch{5}, kTask}}});
   EXPECT_EQ(find<action::Kill>(last_), nullptr);
   const auto* end = swap_of(last_, "motions/vm-1");
   ASSERT_NE(end, nullptr);

@@ -318,7 +318,8 @@ TEST(ExitReason, is_what_the_monitor_or_else_the_log_says) {
 
 TEST(LaunchRecord, survives_its_file_and_nonsense_is_corrupt) {
   const LaunchRecord record{
-      VmId("vm-1"), Epoch{7}, 4711, 123456789012ULL, "tcg", "none", {"qemu", "-S", "a \"b\""}};
+      VmId("vm-1"), Epoch{7}, 4711, 123456789012ULL, "tcg", "none", {"qemu", "-S", "a \"b\""},
+      TaskId("task-1")};
   EXPECT_EQ(*decode_launch_record(encode(record)), record);
   for (const char* text : {"", "{}", "[]", "{\"format\":2}", "null"}) {
     EXPECT_EQ(decode_launch_record(text).code(), Code::corrupt) << text;

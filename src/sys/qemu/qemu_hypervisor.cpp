@@ -223,7 +223,7 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
                  dir.hold_page(),
                  record->accelerator,
                  record->memory_tracker,
-                 record->incoming};
+                 record->motion};
   machine->dir = dir;
   machine->up = true;
   auto pidfd = process::open_process(record->pid, record->start_time);
@@ -331,7 +331,7 @@ Status QemuHypervisor::command(const VmId& vm, std::string_view what) {
 // safety: the caller has been told by the guard that the VM is admitted.
 Status QemuHypervisor::resume(const VmId& vm) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));
-  if (!machine->vm.incoming) return command(vm, "cont");
+  if (machine->vm.motion.empty()) return command(vm, "cont");
   const GuestState state = guest_state(machine->status(kStatusLimit));
   // safety: QEMU takes a `cont` before the memory is there as "run as soon as it is", whoever owns the VM by then.
   if (state == GuestState::waits_for_memory) {
@@ -488,7 +488,7 @@ bool QemuHypervisor::finish(const MachinePtr& machine) {
     changed_.notify_all();
   }
   log(Level::info, "a VM ended", {{"vm", machine->vm.vm.text}, {"why", reason.text}});
-  on_exit_({machine->vm.vm, machine->vm.epoch, reason.kind, reason.text});
+  on_exit_({machine->vm.vm, machine->vm.epoch, reason.kind, reason.text, machine->vm.motion});
   return true;
 }
 

@@ -498,7 +498,7 @@ TEST_F(QemuHypervisorTest, launch_record_of_a_reused_pid_is_a_dead_vm_and_the_ot
   const RunDir dir = options_.dir_of(vm_);
   std::filesystem::create_directories(dir.path);
   const LaunchRecord record{vm_,   Epoch{3}, ::getpid(), *process::start_time_of(::getpid()) - 1,
-                            "tcg", "",       {}};
+                            "tcg", "",       {},       {}};
   ASSERT_TRUE(process::replace_file(dir.launch_record(), encode(record), 0640).ok());
   restart_daemon();
   EXPECT_TRUE(adopted_.empty());

@@ -28,7 +28,7 @@ std::string encode(const LaunchRecord& record) {
                      {"accelerator", record.accelerator},
                      {"memory_tracker", record.memory_tracker},
                      {"command", record.command},
-                     {"incoming", record.incoming}};
+                     {"motion", record.motion.text}};
   return text.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -45,7 +45,7 @@ Result<LaunchRecord> decode_launch_record(const std::string& text) {
     record.accelerator = object.at("accelerator").get<std::string>();
     record.memory_tracker = object.at("memory_tracker").get<std::string>();
     record.command = object.at("command").get<std::vector<std::string>>();
-    record.incoming = object.value("incoming", false);  // records before vMotion have none
+    record.motion = TaskId(object.value("motion", ""));  // records before vMotion have none
     if (record.pid <= 0) return Error{Code::corrupt, "The launch record names no process."};
     return record;
   } catch (const json::exception& problem) {

@@ -35,7 +35,7 @@ struct LaunchRecord {
   std::string accelerator;
   std::string memory_tracker;  // empty until QEMU answers
   std::vector<std::string> command;
-  bool incoming = false;  // started to take over a running guest's memory
+  TaskId motion;  // that it was prepared for; empty: it booted
   bool operator==(const LaunchRecord&) const = default;
 };
 std::string encode(const LaunchRecord& record);

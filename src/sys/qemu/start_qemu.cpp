@@ -136,7 +136,7 @@ class Start {
     context_.qemu_binary = options_.qemu_binary;
     context_.run_dir = dir_.path;
     context_.accelerator = options_.accelerator.accelerator;
-    context_.incoming = request_.incoming;
+    context_.incoming = !request_.motion.empty();
     process::DetachRequest detach;
     TRY_ASSIGN(detach.argv, options_.command(request_.spec, context_));
     // Tells in QEMU's log why it ended, for a daemon that was not there (exit_reason.hpp).
@@ -164,13 +164,13 @@ class Start {
                 dir_.hold_page(),
                 name_of(options_.accelerator.accelerator),
                 "",
-                request_.incoming,
-                request_.incoming ? GuestState::waits_for_memory : GuestState::stopped};
+                request_.motion,
+                !request_.motion.empty() ? GuestState::waits_for_memory : GuestState::stopped};
     TRY_ASSIGN(process::DetachRequest detach, detach_request());
     detach.before_exec = [&](const process::DetachedProcess& process) -> Status {
       const LaunchRecord record{request_.vm,        request_.epoch,       process.pid,
                                 process.start_time, running_.accelerator, running_.memory_tracker,
-                                detach.argv,        request_.incoming};
+                                detach.argv,        request_.motion};
       return process::replace_file(dir_.launch_record(), encode(record), 0640);
     };
     TRY_ASSIGN(process_, process::spawn_detached(detach));
