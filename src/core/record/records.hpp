@@ -189,6 +189,20 @@ struct VmStatus {
   bool operator==(const VmStatus&) const = default;
 };
 
+// What a vMotion took, as its source measured it. The guest's last stop is the sum of its parts, in this order.
+struct MotionReport {
+  HostId from, to;
+  std::uint64_t rounds = 0;  // 0: there is no report
+  std::uint64_t zero_pages = 0, delta_pages = 0, plain_pages = 0;
+  std::uint64_t bytes_sent = 0, state_bytes = 0;
+  int least_share_percent = 100;  // of its time that the guest was left, where it outran the link
+  std::uint64_t took_ms = 0;
+  std::uint64_t slowed_ms = 0;    // for scans and by the slow-down, before the last stop
+  std::uint64_t stop_us = 0, halt_us = 0, scan_us = 0, save_us = 0, copy_us = 0, load_us = 0, commit_us = 0;
+  std::string tracker;  // which, and why
+  bool operator==(const MotionReport&) const = default;
+};
+
 enum class TaskKind { vm_create, vm_start, vm_stop, vm_kill, vm_reset, vm_delete, vm_import, vm_resize, vm_migrate };
 enum class TaskState { queued, running, succeeded, failed };
 
@@ -208,6 +222,7 @@ struct TaskRecord {
   int timeout_seconds = 0;  // vm_stop: graceful for this long, then forced; 0: the spec's
   HostId to;                // vm_migrate: empty: the leader chooses
   MotionLimits limits;      // vm_migrate
+  MotionReport report;      // vm_migrate: comes soon after it has succeeded
   std::string requested_by;
   bool operator==(const TaskRecord&) const = default;
 };
