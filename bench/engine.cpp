@@ -90,7 +90,7 @@ Status send(const Case& one, const test::Side& side, test::Guest& guest, const s
   std::fflush(stdout);
   TRY(sender->send_device_state(std::vector<std::byte>(100'000)));
   TRY(sender->wait_loaded(10s));
-  return sender->tell_committed();
+  return sender->tell_committed(1);
 }
 
 Status run(const Case& one, const pki::KeyPair& ca) {

@@ -111,6 +111,7 @@ void read_daemon(const json& j, HostConfig& config, std::string& mistake) {
   reader.text("api_listen", config.api_listen);
   reader.text("api_advertise", config.api_advertise);
   reader.text("heartbeat_listen", config.heartbeat_listen);
+  reader.text("motion_address", config.motion_address);
   reader.number("heartbeat_ms", config.heartbeat_ms, 10, 60'000);
   if (const json* store = reader.object("store")) read_store(*store, config.store, mistake);
   if (const json* pki = reader.object("pki")) read_pki(*pki, config.pki, mistake);
@@ -155,6 +156,7 @@ std::string to_json(const HostConfig& c) {
   j["api_listen"] = c.api_listen;
   j["api_advertise"] = c.api_advertise;
   j["heartbeat_listen"] = c.heartbeat_listen;
+  if (!c.motion_address.empty()) j["motion_address"] = c.motion_address;
   j["heartbeat_ms"] = c.heartbeat_ms;
   j["store"] = store;
   j["pki"] = ordered{{"ca", c.pki.ca}, {"certificate", c.pki.certificate}, {"key", c.pki.key}};

@@ -43,6 +43,7 @@ struct HostConfig {
   std::string api_listen = "0.0.0.0:7443";
   std::string api_advertise;  // how other hosts reach it: "10.0.0.1:7443"
   std::string heartbeat_listen = "0.0.0.0:7444";
+  std::string motion_address;  // where VMs in motion come in: "10.0.1.1"; empty: api_advertise's
   int heartbeat_ms = 1000;  // the cluster's, as in its ClusterRecord: the guard derives its deadline from it
   StoreConfig store;
   PkiConfig pki;

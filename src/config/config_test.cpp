@@ -23,6 +23,7 @@ TEST(HostConfig, what_was_saved_loads_the_same) {
   config.api_advertise = "10.0.0.1:7443";
   config.store = {StoreKind::etcd, "/x", {"https://10.0.0.1:2379"}, "/a", "/b", "/c", "/p/"};
   config.qemu = {"/usr/bin/qemu", 64055, 64055, "/shim.so", 5};
+  config.motion_address = "10.0.1.1";
   config.memory_mib = 4096;
   const test::TempFolder folder;
   ASSERT_TRUE(save_config(config, folder / "a/config.json").ok());

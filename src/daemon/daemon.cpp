@@ -23,6 +23,7 @@
 #include "daemon/inventory.hpp"
 #include "daemon/local_services.hpp"
 #include "daemon/member_keeper.hpp"
+#include "daemon/motions.hpp"
 #include "daemon/pruner.hpp"
 #include "daemon/slot_reader.hpp"
 #include "daemon/store_shell.hpp"
@@ -136,6 +137,20 @@ Result<record::HostRecord> host_record(const config::HostConfig& config, const q
   return host;
 }
 
+Motions::Place motion_place(const config::HostConfig& config, const qemu::QemuOptions& qemu) {
+  Motions::Place place;
+  // Of this release: it lies beside this program.
+  place.program.path = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "holdfast-motion";
+  place.program.log = qemu.log_dir + "/motion.log";
+  place.program.cgroup = qemu.cgroup_root + "/motions";
+  place.address = !config.motion_address.empty()
+                      ? config.motion_address
+                      : config.api_advertise.substr(0, config.api_advertise.rfind(':'));
+  place.pki = config.pki;
+  place.run_dir = [qemu](const VmId& vm) { return qemu.dir_of(vm).path; };
+  return place;
+}
+
 ha::event::GuardReport to_report(const guard::GuardStatus& status) {
   ha::event::GuardReport report;
   report.generation = status.generation;
@@ -150,16 +165,17 @@ ha::event::GuardReport to_report(const guard::GuardStatus& status) {
 class RealDaemon final : public Daemon {
  public:
   RealDaemon(const config::HostConfig& config, std::unique_ptr<Store> store,
-             const record::ClusterRecord& cluster, qemu::QemuOptions qemu, const record::HostRecord& host,
+             const record::ClusterRecord& cluster, const qemu::QemuOptions& qemu, const record::HostRecord& host,
              pki::Credentials credentials)
       : timing_(ha::Timing::from_heartbeat(std::chrono::milliseconds(cluster.heartbeat_ms))),
         host_(host.host),
         store_(std::move(store)),
         guard_(config.run_dir + "/guard.sock"),
-        hypervisor_(std::move(qemu)),
+        hypervisor_(qemu),
          store_shell_(host.host, *store_, mailbox_),
          inventory_(host, credentials.own.certificate_pem, *store_, guard_, surroundings_),
-        vm_shell_(host.host, hypervisor_, guard_, surroundings_, mailbox_),
+        motions_(motion_place(config, qemu), mailbox_),
+        vm_shell_(host.host, hypervisor_, guard_, surroundings_, motions_, mailbox_),
         slot_reader_(mailbox_, timing_.slot_read),
         operations_(*store_, api::Operations::real_world(host.host)),
         task_runner_(host.host, operations_, surroundings_),
@@ -220,6 +236,7 @@ class RealDaemon final : public Daemon {
   SharedSurroundings surroundings_;
   StoreShell store_shell_;
   Inventory inventory_;
+  Motions motions_;
   VmShell vm_shell_;
   SlotReader slot_reader_;
   api::Operations operations_;

@@ -44,8 +44,9 @@ void log_failure(const char* what, const VmId& vm, const Status& status) {
 }  // namespace
 
 VmShell::VmShell(HostId self, Hypervisor& hypervisor, guard::GuardClient& guard, const SharedSurroundings& surroundings,
-                 Mailbox& mailbox)
-    : self_(std::move(self)), hypervisor_(hypervisor), guard_(guard), surroundings_(surroundings), mailbox_(mailbox) {}
+                 Motions& motions, Mailbox& mailbox)
+    : self_(std::move(self)), hypervisor_(hypervisor), guard_(guard), surroundings_(surroundings), motions_(motions),
+      mailbox_(mailbox) {}
 
 Status VmShell::adopt() {
   // The mailbox, unlike this object, outlives the hypervisor's threads.
@@ -60,9 +61,18 @@ Status VmShell::adopt() {
       mailbox.post(ha::event::WentOn{pause.vm, pause.epoch});
     }
   };
+  TRY(motions_.begin());
   TRY_ASSIGN(auto running, hypervisor_.adopt([this](const VmExit& exit) { on_exit(exit); }, on_pause));
   ha::event::Adopted adopted;
-  for (const auto& vm : running) adopted.running.emplace_back(vm.vm, vm.epoch);
+  for (const auto& vm : running) {
+    const bool stands = vm.guest == GuestState::stopped || vm.guest == GuestState::waits_for_memory;
+    // What stands still was stopped for a motion, from here or to here. Whether one that came may run, its owner record
+    // says, also if it ran here before.
+    auto& kind = !stands ? adopted.running : vm.motion.empty() ? adopted.paused : adopted.incoming;
+    kind.push_back({vm.vm, vm.epoch, vm.motion});
+    const std::lock_guard lock(mutex_);
+    if (!vm.motion.empty()) incoming_[vm.vm] = vm;
+  }
   mailbox_.post(std::move(adopted));
   return {};
 }
@@ -70,17 +80,22 @@ Status VmShell::adopt() {
 void VmShell::on_exit(const VmExit& exit) {
   log(Level::info, "QEMU ended.", {{"vm", exit.vm.text}, {"text", exit.text}});
   pool_.submit([this, exit] {
+    log_failure("A motion process has not ended.", exit.vm, motions_.end(exit.vm));
+    {
+      const std::lock_guard lock(mutex_);
+      incoming_.erase(exit.vm);
+    }
     log_failure("The guard did not drop a VM.", exit.vm, guard_.drop(exit.vm, exit.epoch));
-    mailbox_.post(ha::event::Exited{exit.vm, exit.epoch, to_kind(exit.kind), exit.text});
+    mailbox_.post(ha::event::Exited{exit.vm, exit.epoch, to_kind(exit.kind), exit.text, exit.motion});
   });
 }
 
-Result<LaunchRequest> VmShell::request_for(const ha::action::Launch& launch) const {
+Result<LaunchRequest> VmShell::request_for(const record::VmRecord& vm, Epoch epoch) const {
   const auto surroundings = surroundings_.get();
   LaunchRequest request;
-  request.vm = launch.vm.id;
-  request.epoch = launch.owner.epoch;
-  request.spec = launch.vm.spec;
+  request.vm = vm.id;
+  request.epoch = epoch;
+  request.spec = vm.spec;
   for (const auto& name : datastores_of(request.spec)) {
     auto found = surroundings->datastores.find(name);
     if (found == surroundings->datastores.end()) {
@@ -117,7 +132,7 @@ Status VmShell::confirm_on_datastore(const record::VmRecord& vm, const record::O
 }
 
 std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& launch) {
-  auto request = request_for(launch);
+  auto request = request_for(launch.vm, launch.owner.epoch);
   if (!request.ok()) return {{request.error()}};
   // safety: store, then datastore, then guard; only then the guest's first instruction.
   if (Status confirmed = confirm_on_datastore(launch.vm, launch.owner); !confirmed.ok()) return {{confirmed.error()}};
@@ -157,6 +172,7 @@ void VmShell::carry_out(const ha::action::AskStop& ask) {
 void VmShell::carry_out(const ha::action::Kill& kill) {
   log(Level::info, "A VM is killed.", {{"vm", kill.vm.text}, {"why", kill.why}});
   pool_.submit([this, kill] {
+    log_failure("A motion process has not ended.", kill.vm, motions_.end(kill.vm));
     const Status killed = hypervisor_.kill(kill.vm);
     log_failure("A VM could not be killed.", kill.vm, killed);
   });
@@ -179,31 +195,96 @@ void VmShell::carry_out(const ha::action::Thaw& thaw) {
   });
 }
 
-// Motions wait for holdfast-motion: every answer is that nothing was done.
-namespace {
-const Error kNotYet{Code::unsupported, "This version cannot move a running VM yet."};
-}  // namespace
+Result<Motions::Listening> VmShell::prepare_now(const ha::action::Prepare& prepare) {
+  TRY_ASSIGN(LaunchRequest request, request_for(prepare.vm, prepare.epoch));
+  request.motion = prepare.motion.id;
+  // safety: nothing is admitted: its hold page lets no write pass, and its guest waits for memory.
+  TRY_ASSIGN(RunningVm waiting, hypervisor_.launch(request));
+  {
+    const std::lock_guard lock(mutex_);
+    incoming_[prepare.vm.id] = std::move(waiting);
+  }
+  auto listening = motions_.receive(prepare.motion);
+  if (!listening.ok()) {
+    log_failure("A QEMU that waits in vain could not be killed.", prepare.vm.id, hypervisor_.kill(prepare.vm.id));
+  }
+  return listening;
+}
 
 void VmShell::carry_out(const ha::action::Prepare& prepare) {
-  mailbox_.post(ha::event::Prepared{prepare.vm.id, prepare.motion.id, false, "", "", kNotYet});
+  pool_.submit([this, prepare] {
+    ha::event::Prepared prepared;
+    prepared.vm = prepare.vm.id;
+    prepared.id = prepare.motion.id;
+    auto listening = prepare_now(prepare);
+    prepared.ok = listening.ok();
+    if (prepared.ok) {
+      prepared.endpoint = listening->endpoint;
+      prepared.token = listening->token;
+    } else {
+      prepared.error = listening.error();
+      log(Level::warn, "A VM cannot come here.", {{"vm", prepared.vm.text}, {"why", prepared.error.what}});
+    }
+    mailbox_.post(std::move(prepared));
+  });
 }
 
 void VmShell::carry_out(const ha::action::Send& send) {
-  mailbox_.post(ha::event::MotionFailed{send.vm.id, send.motion.id, kNotYet});
+  pool_.submit([this, send] {
+    const Status started = motions_.send(send.motion);
+    if (!started.ok()) mailbox_.post(ha::event::MotionFailed{send.vm.id, send.motion.id, started.error()});
+  });
 }
 
 void VmShell::carry_out(const ha::action::AbortMotion& abort) {
   pool_.submit([this, abort] {
-    const Status goes_on = hypervisor_.resume(abort.vm);
+    // safety: its motion process first: what it still does to the guest must not meet a guest that runs.
+    Status goes_on = motions_.end(abort.vm);
+    if (goes_on.ok()) goes_on = hypervisor_.resume(abort.vm);
     log_failure("A guest that a motion had stopped does not go on.", abort.vm, goes_on);
     mailbox_.post(ha::event::MotionAborted{abort.vm, abort.epoch, goes_on.ok()});
   });
 }
 
-void VmShell::carry_out(const ha::action::CommittedMotion&) {}
+void VmShell::carry_out(const ha::action::CommittedMotion& committed) {
+  // At once, before the Kill that follows ends its process: one line into an empty socket does not block.
+  motions_.tell_committed(committed.vm, committed.id, committed.version);
+}
+
+std::vector<VmShell::Refusal> VmShell::activate_now(const ha::action::Activate& activate) {
+  RunningVm waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    auto found = incoming_.find(activate.vm.id);
+    if (found == incoming_.end() || found->second.epoch != activate.owner.epoch) {
+      return {{Error{Code::not_found, "Nothing waits here for VM " + activate.vm.spec.name + "."}}};
+    }
+    waiting = found->second;
+  }
+  const ha::Admission admission{waiting.vm, waiting.epoch, waiting.cgroup, waiting.hold_page, activate.owner.guarded};
+  // safety: admitted under the generation of the claim or commit, and only then the first instruction.
+  const Status admitted = guard_.admit(admission, activate.generation);
+  if (!admitted.ok()) return {{admitted.error(), true}};
+  if (const Status begun = hypervisor_.resume(waiting.vm); !begun.ok()) return {{begun.error()}};
+  log_failure("A motion process has not ended.", waiting.vm, motions_.end(waiting.vm));
+  return {};
+}
 
 void VmShell::carry_out(const ha::action::Activate& activate) {
-  mailbox_.post(ha::event::Activated{activate.vm.id, activate.owner.epoch, false, false, kNotYet});
+  pool_.submit([this, activate] {
+    const auto refusals = activate_now(activate);
+    ha::event::Activated activated;
+    activated.vm = activate.vm.id;
+    activated.epoch = activate.owner.epoch;
+    activated.ok = refusals.empty();
+    if (!activated.ok) {
+      activated.refused = refusals.front().refused;
+      activated.error = refusals.front().error;
+      log(Level::warn, "A VM that has arrived does not run yet.",
+          {{"vm", activated.vm.text}, {"why", activated.error.what}});
+    }
+    mailbox_.post(std::move(activated));
+  });
 }
 
 void VmShell::carry_out(const ha::action::RecordOwner& record) {

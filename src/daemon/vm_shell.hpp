@@ -2,11 +2,14 @@
 // VmShell: carries the deciding code's VM actions out, through hypervisor, guard and datastore, and brings what
 // became of them back as events. Each action runs on a pool; actions for one VM are sent one after the other by the
 // agent.
+#include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "core/ha/events.hpp"
 #include "daemon/mailbox.hpp"
+#include "daemon/motions.hpp"
 #include "daemon/surroundings.hpp"
 #include "daemon/worker_pool.hpp"
 #include "guard/client.hpp"
@@ -18,7 +21,7 @@ class VmShell {
  public:
   // All must outlive this.
   VmShell(HostId self, Hypervisor& hypervisor, guard::GuardClient& guard, const SharedSurroundings& surroundings,
-          Mailbox& mailbox);
+          Motions& motions, Mailbox& mailbox);
 
   // Finds the VMs that run already and tells the deciding code. Call once, before anything else.
   Status adopt();
@@ -42,17 +45,22 @@ class VmShell {
     Error error;
     bool refused = false;
   };
-  Result<LaunchRequest> request_for(const ha::action::Launch& launch) const;
+  Result<LaunchRequest> request_for(const record::VmRecord& vm, Epoch epoch) const;
   Status confirm_on_datastore(const record::VmRecord& vm, const record::OwnerRecord& owner) const;
   // Empty on success.
   std::vector<Refusal> launch_now(const ha::action::Launch& launch);
+  Result<Motions::Listening> prepare_now(const ha::action::Prepare& prepare);
+  std::vector<Refusal> activate_now(const ha::action::Activate& activate);
   void on_exit(const VmExit& exit);
 
   const HostId self_;
   Hypervisor& hypervisor_;
   guard::GuardClient& guard_;
   const SharedSurroundings& surroundings_;
+  Motions& motions_;
   Mailbox& mailbox_;
+  std::mutex mutex_;
+  std::map<VmId, RunningVm> incoming_;  // prepared or found, until they have ended
   WorkerPool pool_{"hf-vm", 8};
 };
 

@@ -39,7 +39,11 @@ class PageReceiver final : public Receiver {
   Result<ReceiverEvent> next() override {
     while (true) {
       TRY_ASSIGN(const Frame frame, control_.read());
-      if (frame.header.kind == wire::Kind::committed && told_loaded_) return ReceiverEvent(Committed{});
+      if (frame.header.kind == wire::Kind::committed && told_loaded_) {
+        const Result<std::uint64_t> version = wire::decode_version(frame.body);
+        if (!version.ok()) return failed(version.error());
+        return ReceiverEvent(Committed{*version});
+      }
       if (frame.header.kind != wire::Kind::device_state || is_handed_over()) return failed(misplaced());
       const Result<bool> complete = take_device_chunk(frame.body);
       if (!complete.ok()) return failed(complete.error());

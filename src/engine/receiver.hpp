@@ -20,7 +20,9 @@ struct DeviceState {
   std::vector<std::byte> bytes;
 };
 // The source has seen that this host owns the VM. (The store says so too, if this word is lost.)
-struct Committed {};
+struct Committed {
+  std::uint64_t version = 0;  // that the store gave it
+};
 using ReceiverEvent = std::variant<DeviceState, Committed>;
 
 struct ReceiverProgress {

@@ -124,7 +124,9 @@ class PageSender final : public Sender {
     return frame.ok() ? Status() : Status(frame.error());
   }
 
-  Status tell_committed() override { return control_.write(wire::Kind::committed); }
+  Status tell_committed(std::uint64_t version) override {
+    return control_.write(wire::Kind::committed, wire::encode_version(version));
+  }
 
   void abort(const std::string& why) override { control_.fail({Code::failed, why}); }
 

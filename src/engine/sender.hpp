@@ -57,7 +57,8 @@ class Sender {
   virtual Status wait_loaded(Duration patience) = 0;
   // safety: says that the destination owns the VM; only after the commit was seen to succeed. The word may be lost with
   // the connection: then the destination reads the store.
-  virtual Status tell_committed() = 0;
+  // `version`: that the store gave it.
+  virtual Status tell_committed(std::uint64_t version) = 0;
 
   // Any thread. Every call above ends with Code::failed and this text; the destination is told.
   virtual void abort(const std::string& why) = 0;

@@ -65,6 +65,8 @@ inline ConnectionOptions plain_options() {
   return options;
 }
 
+inline constexpr std::uint64_t kCommitVersion = 4711;
+
 struct Side {
   std::shared_ptr<Failure> failure = std::make_shared<Failure>();
   ConnectionOptions options = plain_options();
@@ -94,7 +96,8 @@ inline Status receive_all(Listener& listener, const Side& side, GuestMemory& mem
   state = std::move(device->bytes);
   TRY(receiver->tell_loaded());
   TRY_ASSIGN(const ReceiverEvent last, receiver->next());
-  ENSURE(std::holds_alternative<Committed>(last), "nothing else comes after it");
+  const auto* committed = std::get_if<Committed>(&last);
+  ENSURE(committed != nullptr && committed->version == kCommitVersion, "nothing else comes after it");
   return {};
 }
 

@@ -91,7 +91,7 @@ Status send_all(const std::string& endpoint, const Side& side, Guest& guest, Wri
   TRY(sender->send_device_state(some_device_state()));
   TRY(sender->finish_round());
   TRY(sender->wait_loaded(5s));
-  return sender->tell_committed();
+  return sender->tell_committed(kCommitVersion);
 }
 
 Listener open_listener() {

@@ -50,6 +50,7 @@ config::HostConfig config_of(const Layout& layout, const LabConfig& lab, int ind
   config.api_listen = fmt::format("{}:{}", mgmt_address(index), kApiPort);
   config.api_advertise = config.api_listen;
   config.heartbeat_listen = fmt::format("{}:{}", mgmt_address(index), kApiPort + 1);
+  config.motion_address = motion_address(index);
   config.store.kind = config::StoreKind::etcd;
   // Its own member first; the others after it, so that the death of one member is no loss of contact.
   for (int step = 0; step < lab.hosts; ++step) {

@@ -61,8 +61,8 @@ Status Destination::receive() {
   // safety: loaded, not running: the source's right ends with the commit, and only holdfastd knows of that.
   TRY(receiver->tell_loaded());
   TRY(master_.report(Loaded{sys::boot_now() - began}));
-  TRY(expect<engine::Committed>(receiver->next()));
-  return master_.report(Arrived{});
+  TRY_ASSIGN(const auto committed, expect<engine::Committed>(receiver->next()));
+  return master_.report(Arrived{committed.version});
 }
 
 }  // namespace hf::motion

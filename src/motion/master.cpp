@@ -27,18 +27,18 @@ void Master::read_all() {
   ::pthread_setname_np(::pthread_self(), "hf-orders");
   for (;;) {
     const auto line = socket_.read(kLineMax);
-    if (!line) return take({Word::Kind::gone, line.error().what});
-    if (!*line) return take({Word::Kind::gone, "it closed the connection."});
+    if (!line) return take({Word::Kind::gone, line.error().what, 0});
+    if (!*line) return take({Word::Kind::gone, "it closed the connection.", 0});
     auto order = decode_order(**line);
     if (!order) {
       // Not one of ours: as if nobody spoke.
       log(Level::error, "an order cannot be read", {{"why", order.error().what}});
-      return take({Word::Kind::gone, order.error().what});
+      return take({Word::Kind::gone, order.error().what, 0});
     }
-    if (std::holds_alternative<Committed>(*order)) {
-      take({Word::Kind::committed, {}});
+    if (const auto* committed = std::get_if<Committed>(&*order)) {
+      take({Word::Kind::committed, {}, committed->version});
     } else if (const auto* abort = std::get_if<Abort>(&*order)) {
-      take({Word::Kind::abort, abort->why});
+      take({Word::Kind::abort, abort->why, 0});
     } else {
       const std::scoped_lock lock(mutex_);
       if (first_) log(Level::error, "a second first order is not obeyed");

@@ -17,7 +17,8 @@ namespace hf::motion {
 struct Word {
   enum class Kind { committed, abort, gone };
   Kind kind = Kind::gone;
-  std::string why;  // abort, gone
+  std::string why;            // abort, gone
+  std::uint64_t version = 0;  // committed
 };
 // REQUIRES: abort or gone
 Error as_error(const Word& word);

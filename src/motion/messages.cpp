@@ -140,7 +140,9 @@ void members(Io& io, T& receive) {
   io("patience_ns", receive.patience);
 }
 template <class Io, Is<Committed> T>
-void members(Io&, T&) {}
+void members(Io& io, T& committed) {
+  io("version", committed.version);
+}
 template <class Io, Is<Abort> T>
 void members(Io& io, T& abort) {
   io("why", abort.why);
@@ -154,7 +156,9 @@ void members(Io& io, T& loaded) {
   io("load_ns", loaded.load);
 }
 template <class Io, Is<Arrived> T>
-void members(Io&, T&) {}
+void members(Io& io, T& arrived) {
+  io("version", arrived.version);
+}
 template <class Io, Is<Progress> T>
 void members(Io& io, T& progress) {
   io("phase", progress.phase);

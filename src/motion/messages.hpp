@@ -51,6 +51,7 @@ struct Receive {
 };
 // To the source. safety: the commit was seen to succeed: this host may not run the VM any more.
 struct Committed {
+  std::uint64_t version = 0;  // that the store gave the commit
   bool operator==(const Committed&) const = default;
 };
 // safety: to the source: no commit was sent, or it can never be done: the guest goes on here. Either side: give up.
@@ -74,6 +75,7 @@ struct Loaded {
 };
 // receive: the source says that this host owns the VM. The store says so too, if this word is lost.
 struct Arrived {
+  std::uint64_t version = 0;  // as in Committed
   bool operator==(const Arrived&) const = default;
 };
 

@@ -23,7 +23,7 @@ Leg leg() {
 }
 
 std::vector<Order> orders() {
-  return {Send{leg(), "10.77.1.2:4000", 15ms, 1 << 20}, Receive{leg(), "10.77.1.2:0", 30s}, Committed{},
+  return {Send{leg(), "10.77.1.2:4000", 15ms, 1 << 20}, Receive{leg(), "10.77.1.2:0", 30s}, Committed{4711},
           Abort{"The user has cancelled it: \"enough\"\n"}};
 }
 
@@ -38,7 +38,7 @@ std::vector<Report> reports() {
   finished.tracker = "PAGEMAP_SCAN";
   return {Listening{"10.77.1.2:4000"},
           Loaded{3ms},
-          Arrived{},
+          Arrived{4711},
           Progress{Phase::stopping, 3, 4, 5, 6, 7, 35, true, 2s},
           ReadyToCommit{},
           Failed{{Code::outcome_unknown, "Nobody knows."}, Guest::stopped},

@@ -161,7 +161,7 @@ int Source::settle() {
   const Word word = master_.wait_for_word();
   switch (word.kind) {
     case Word::Kind::committed:
-      return finish();
+      return finish(word.version);
     case Word::Kind::abort:
       return give_up(as_error(word));
     case Word::Kind::gone:
@@ -173,10 +173,10 @@ int Source::settle() {
   return info(Code::outcome_unknown).exit_status;
 }
 
-int Source::finish() {
+int Source::finish(std::uint64_t version) {
   done_.stop.commit = sys::boot_now() - asked_at_;
   // Its host learns it from the store as well.
-  if (const Status told = sender_->tell_committed(); !told.ok()) {
+  if (const Status told = sender_->tell_committed(version); !told.ok()) {
     log(Level::warn, "the destination was not told of the commit", {{"why", told.error().what}});
   }
   reporter_ = std::jthread();

@@ -46,7 +46,7 @@ class Source {
   Result<engine::PageSet> scan();
   Status stop_for_good(engine::PageSet pages);
   int settle();
-  int finish();
+  int finish(std::uint64_t version);
   int give_up(const Error& why);
   void show(Phase phase, std::uint64_t pages);
   void report_progress(std::stop_token stop);

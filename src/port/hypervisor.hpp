@@ -39,6 +39,7 @@ enum class GuestState {
   waits_for_memory,  // incoming, and nothing was loaded yet
   stopped,           // loaded or once running; stands still
   running,
+  held,     // QEMU has stopped it by itself: a disk error, a panic, its end
   unknown,  // QEMU does not answer: its VM may be frozen
 };
 

@@ -114,7 +114,7 @@ class Motion : public test::TwoSides {
     const VmId before = owner_;
     owner_ = other();
     let_write(before, false);
-    EXPECT_TRUE(sender.process == nullptr || sender.process->tell(Committed{}).ok());
+    EXPECT_TRUE(sender.process == nullptr || sender.process->tell(Committed{4711}).ok());
   }
   void resume_owner() {
     let_write(owner_, true);

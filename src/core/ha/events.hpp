@@ -93,6 +93,8 @@ struct MotionProgress { VmId vm; TaskId id; int percent = 0; };
 struct MotionReady { VmId vm; TaskId id; };
 // Either side: its motion process has given up, or is gone. Whether the guest runs is not said.
 struct MotionFailed { VmId vm; TaskId id; Error error; };
+// Source, after CommittedMotion: what it took.
+struct MotionFinished { VmId vm; TaskId id; record::MotionReport report; };
 // Source: what became of AbortMotion. ok: the guest runs (or will when it is thawed).
 struct MotionAborted { VmId vm; Epoch epoch; bool ok = false; };
 // Destination: the source's word that its commit was done, with that version.
@@ -106,7 +108,7 @@ using Event =
     std::variant<event::Tick, event::StoreReset, event::StoreChanged, event::TxnDone, event::KeyRead,
                  event::LeaseGranted, event::LeaseKept, event::SlotRead, event::HeartbeatHeard,
                  event::GuardReport, event::Adopted, event::Launched, event::Exited,
-                 event::Prepared, event::MotionProgress, event::MotionReady, event::MotionFailed,
+                 event::Prepared, event::MotionProgress, event::MotionReady, event::MotionFailed, event::MotionFinished,
                  event::MotionAborted, event::Arrived, event::Activated, event::OwnerRecorded,
                  event::Paused, event::WentOn>;
 

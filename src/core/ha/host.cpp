@@ -108,6 +108,8 @@ void HostCore::take_motion(const Event& event, Instant now, Actions& out) {
   } else if (const auto* failed = std::get_if<event::MotionFailed>(&event)) {
     source_.on(*failed, agent_);
     destination_.on(*failed);
+  } else if (const auto* finished = std::get_if<event::MotionFinished>(&event)) {
+    source_.on(*finished, now);
   } else if (const auto* aborted = std::get_if<event::MotionAborted>(&event)) {
     agent_.on(*aborted, now);
   } else if (const auto* arrived = std::get_if<event::Arrived>(&event)) {

@@ -1,5 +1,7 @@
 #include "core/motion/source.hpp"
 
+#include <fmt/format.h>
+
 namespace hf::motion {
 namespace {
 using ha::Agent;
@@ -15,6 +17,20 @@ constexpr Duration kSilenceMax = 60s;   // of a motion process; it has a shorter
 constexpr Duration kAskedMax = 2s;      // the guest stands still; nothing was sent yet
 constexpr Duration kReadRetry = 250ms;
 constexpr Duration kPercentEvery = 2s;
+constexpr Duration kReportFor = 60s;
+
+record::EventRecord moved_event(const record::TaskRecord& task) {
+  record::EventRecord event;
+  event.severity = "info";
+  event.kind = "vm.moved";
+  event.vm = task.vm;
+  event.subject = task.vm_name;
+  event.text = fmt::format("VM {} moved from {} to {} in {:.1f} s and stood still for {:.1f} ms at the end.",
+                           task.vm_name, task.report.from.text, task.report.to.text,
+                           static_cast<double>(task.report.took_ms) / 1e3,
+                           static_cast<double>(task.report.stop_us) / 1e3);
+  return event;
+}
 }  // namespace
 
 Source::Leavings::iterator Source::with_op(OpId op) {
@@ -39,6 +55,7 @@ void Source::reconcile(const AgentContext& context, Agent& agent, Actions& out) 
     give_up(current, std::nullopt, agent);
   }
   begin_new(context, agent, out);
+  tell_reports(context, out);
   endings_.reconcile(context.view, context.now, out);
 }
 
@@ -131,8 +148,42 @@ void Source::fence(const VmId& vm, Leaving& leaving, const record::OwnerRecord& 
   out.emplace_back(action::Commit{leaving.op, std::move(txn)});
 }
 
+void Source::on(const event::MotionFinished& finished, Instant now) {
+  reports_[finished.id] = Report{finished.report, 0, now, now + kReportFor};
+}
+
+void Source::tell_reports(const AgentContext& context, Actions& out) {
+  for (auto it = reports_.begin(); it != reports_.end();) {
+    auto& [id, report] = *it;
+    auto task = context.view.tasks.find(id);
+    const bool told = task != context.view.tasks.end() && task->second.record.report == report.text;
+    if (told || context.now >= report.until) {
+      it = reports_.erase(it);
+      continue;
+    }
+    ++it;
+    const bool due = task != context.view.tasks.end() && report.op == 0 && context.now >= report.next_at &&
+                     task->second.record.state == record::TaskState::succeeded;
+    if (!due) continue;
+    TypedTxn txn;
+    record::TaskRecord ended = task->second.record;
+    ended.report = report.text;
+    txn.conditions.push_back({key::kTasks + id.text, task->second.version});
+    txn.writes.push_back({key::kTasks + id.text, ended, 0});
+    txn.events.push_back(moved_event(ended));
+    report.op = make_op_();
+    out.emplace_back(action::Commit{report.op, std::move(txn)});
+  }
+}
+
 bool Source::on(const event::TxnDone& done, const AgentContext& context, Agent& agent, Actions& out) {
   if (endings_.on(done, context.now)) return true;
+  for (auto& [id, report] : reports_) {
+    if (report.op != done.op) continue;
+    report.op = 0;
+    report.next_at = context.now + kReadRetry;
+    return true;
+  }
   auto found = with_op(done.op);
   if (found == leavings_.end()) return false;
   auto& [vm, leaving] = *found;

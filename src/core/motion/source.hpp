@@ -35,6 +35,7 @@ class Source {
   void on(const ha::event::MotionProgress& progress, const ha::AgentContext& context, Actions& out);
   void on(const ha::event::MotionReady& ready, const ha::AgentContext& context, ha::Agent& agent);
   void on(const ha::event::MotionFailed& failed, ha::Agent& agent);
+  void on(const ha::event::MotionFinished& finished, Instant now);
   // Each returns true if the event was its own.
   bool on(const ha::event::TxnDone& done, const ha::AgentContext& context, ha::Agent& agent, Actions& out);
   bool on(const ha::event::KeyRead& read, const ha::AgentContext& context, ha::Agent& agent, Actions& out);
@@ -56,6 +57,12 @@ class Source {
     Instant percent_at{};
   };
   using Leavings = std::map<VmId, Leaving>;
+  // What a motion took, until its task says so. The destination ends the task first.
+  struct Report {
+    record::MotionReport text;
+    OpId op = 0;
+    Instant next_at{}, until{};
+  };
 
   void begin_new(const ha::AgentContext& context, ha::Agent& agent, Actions& out);
   // False: it is over.
@@ -68,6 +75,7 @@ class Source {
   void give_up(Leavings::iterator leaving, std::optional<Error> why, ha::Agent& agent);
   void committed(Leavings::iterator leaving, ha::Version version, ha::Agent& agent, Actions& out);
   Leavings::iterator with_op(OpId op);
+  void tell_reports(const ha::AgentContext& context, Actions& out);
 
   const HostId self_;
   const std::function<OpId()> make_op_;
@@ -76,6 +84,7 @@ class Source {
   bool looked_ = false;         // the first whole view was looked at
   std::set<TaskId> not_ours_;   // motions that were `ready` then: an earlier life may have sent them
   Leavings leavings_;
+  std::map<TaskId, Report> reports_;
 };
 
 }  // namespace hf::motion

@@ -94,6 +94,19 @@ Result<DeviceChunk> decode_device_chunk(Bytes body) {
   return chunk;
 }
 
+std::vector<std::byte> encode_version(std::uint64_t version) {
+  std::vector<std::byte> body;
+  append(body, version);
+  return body;
+}
+
+Result<std::uint64_t> decode_version(Bytes body) {
+  Reader reader(body);
+  const auto version = reader.number<std::uint64_t>();
+  if (!reader.complete()) return Error{Code::corrupt, "A commit's version is not a number."};
+  return version;
+}
+
 std::vector<std::byte> encode_reason(const std::string& text) {
   std::vector<std::byte> body;
   append(body, text);

@@ -53,6 +53,10 @@ struct DeviceChunk {
 std::vector<std::byte> encode(const DeviceChunk& chunk);
 Result<DeviceChunk> decode_device_chunk(Bytes body);
 
+// committed: the version that the store gave the commit.
+std::vector<std::byte> encode_version(std::uint64_t version);
+Result<std::uint64_t> decode_version(Bytes body);
+
 // refused, aborted: a sentence. Control characters in it are replaced: it is shown to people.
 std::vector<std::byte> encode_reason(const std::string& text);
 Result<std::string> decode_reason(Bytes body);

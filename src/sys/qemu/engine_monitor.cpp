@@ -187,7 +187,11 @@ std::string query_status(QmpClient& monitor, Duration limit) {
 GuestState guest_state(std::string_view status) {
   if (status.empty()) return GuestState::unknown;
   if (status == "inmigrate") return GuestState::waits_for_memory;
-  return status == "running" ? GuestState::running : GuestState::stopped;
+  if (status == "running") return GuestState::running;
+  for (const char* stopped : {"paused", "postmigrate", "finish-migrate", "prelaunch"}) {
+    if (status == stopped) return GuestState::stopped;
+  }
+  return GuestState::held;
 }
 
 }  // namespace hf::qemu
