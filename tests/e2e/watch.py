@@ -6,6 +6,10 @@ page's deadline has not passed. Two that can change disks are an error at once. 
 QEMUs can act until its guard, which hung as well, has frozen them; their disk writes are held meanwhile. That must be
 over in OVERLAP.
 
+While a VM moves, its QEMU at the destination waits for memory, and the one at the source stands still from the commit
+until it is ended. No page or freezer tells that, but the processor time of their vCPU threads does: both growing, in
+two looks one after the other, is an error.
+
 The VM is what QEMU's command line (-uuid) says, not what the cgroup is called.
 """
 import struct
@@ -28,6 +32,7 @@ class Watch:
     def __init__(self, lab):
         self.lab, self.problems, self.samples, self.longest, self.slowest = lab, [], 0, 0.0, 0.0
         self.names, self.since = {}, {}
+        self.moved, self.ran, self.both = {}, {}, {}
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -62,7 +67,21 @@ class Watch:
             if "-uuid" not in words:
                 return None
             self.names[key] = words[words.index("-uuid") + 1]
+            self.moved[key] = "-incoming" in words
         return self.names[key]
+
+    def came(self, qemu):
+        """It was started to take a guest over."""
+        return self.moved.get((qemu.pid, tuple(start_time(qemu.pid))), False)
+
+    def runs(self, qemu):
+        """Its vCPUs have run since the last look at it."""
+        now = 0
+        for task in qemu.tasks():
+            if lab_module.read(f"/proc/{qemu.pid}/task/{task}/comm").startswith("CPU "):
+                now += int((lab_module.read(f"/proc/{qemu.pid}/task/{task}/schedstat").split() or ["0"])[0])
+        before, self.ran[qemu.pid] = self.ran.get(qemu.pid, now), now
+        return now > before
 
     def can_write(self, qemu, now):
         try:
@@ -80,10 +99,18 @@ class Watch:
             if vm and qemu.host not in hung and not qemu.frozen():
                 able.setdefault(vm, []).append(qemu)
         for vm, qemus in able.items():
-            if len(qemus) > 1:
+            if len(qemus) > 1 and any(self.came(qemu) for qemu in qemus):
+                self.moving(vm, qemus)
+            elif len(qemus) > 1:
                 self.twice(vm, qemus, now)
         for vm in [vm for vm in self.since if len(able.get(vm, [])) < 2]:
             del self.since[vm]
+
+    def moving(self, vm, qemus):
+        running = [qemu for qemu in qemus if self.runs(qemu)]
+        self.both[vm] = self.both.get(vm, 0) + 1 if len(running) > 1 else 0
+        if self.both[vm] > 1:
+            self.problems.append(f"two that run: {running}")
 
     def twice(self, vm, qemus, now):
         # A second look at each: states of a moment ago do not count.
