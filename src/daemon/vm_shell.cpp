@@ -65,10 +65,10 @@ Status VmShell::adopt() {
   TRY_ASSIGN(auto running, hypervisor_.adopt([this](const VmExit& exit) { on_exit(exit); }, on_pause));
   ha::event::Adopted adopted;
   for (const auto& vm : running) {
-    const bool stands = vm.guest == GuestState::stopped || vm.guest == GuestState::waits_for_memory;
-    // What stands still was stopped for a motion, from here or to here. Whether one that came may run, its owner record
-    // says, also if it ran here before.
-    auto& kind = !stands ? adopted.running : vm.motion.empty() ? adopted.paused : adopted.incoming;
+    const bool runs = vm.guest == GuestState::running || vm.guest == GuestState::held;
+    // What stands still was stopped for a motion, from here or to here; what does not answer may stand still. Whether
+    // one that came may run, its owner record says, also if it ran here before.
+    auto& kind = runs ? adopted.running : vm.motion.empty() ? adopted.paused : adopted.incoming;
     kind.push_back({vm.vm, vm.epoch, vm.motion});
     const std::lock_guard lock(mutex_);
     if (!vm.motion.empty()) incoming_[vm.vm] = vm;
@@ -241,6 +241,9 @@ void VmShell::carry_out(const ha::action::AbortMotion& abort) {
     // safety: its motion process first: what it still does to the guest must not meet a guest that runs.
     Status goes_on = motions_.end(abort.vm);
     if (goes_on.ok()) goes_on = hypervisor_.resume(abort.vm);
+    if (!goes_on.ok() && goes_on.code() == Code::denied) {
+      log_failure("A VM that never ran could not be killed.", abort.vm, hypervisor_.kill(abort.vm));
+    }
     log_failure("A guest that a motion had stopped does not go on.", abort.vm, goes_on);
     mailbox_.post(ha::event::MotionAborted{abort.vm, abort.epoch, goes_on.ok()});
   });

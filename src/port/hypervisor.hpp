@@ -97,6 +97,7 @@ class Hypervisor {
   // guest stopped (-S); `resume` lets it run. launch: Code::failed with QEMU's own words if it does not come
   // up within 10 s; then nothing is left behind.
   virtual Result<RunningVm> launch(const LaunchRequest& request) = 0;
+  // Code::denied: it was found, but an earlier daemon had never let it run: kill it.
   // An incoming VM, once its memory and devices are loaded (else Code::conflict), also tells the network where it is.
   virtual Status resume(const VmId& vm) = 0;
   // Lets a guest that a disk error paused try again; what comes of it is told by OnPause. Nothing happens to one that

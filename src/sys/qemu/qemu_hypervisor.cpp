@@ -331,8 +331,14 @@ Status QemuHypervisor::command(const VmId& vm, std::string_view what) {
 // safety: the caller has been told by the guard that the VM is admitted.
 Status QemuHypervisor::resume(const VmId& vm) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));
-  if (machine->vm.motion.empty()) return command(vm, "cont");
-  const GuestState state = guest_state(machine->status(kStatusLimit));
+  const bool came = !machine->vm.motion.empty(), did_not_answer = machine->vm.guest == GuestState::unknown;
+  if (!came && !did_not_answer) return command(vm, "cont");
+  const std::string status = machine->status(kStatusLimit);
+  const GuestState state = guest_state(status);
+  // safety: as in adopt_one, which could not see it.
+  if (did_not_answer && status == "prelaunch") {
+    return Error{Code::denied, "The VM " + vm.text + " was launched, but never let run: kill it."};
+  }
   // safety: QEMU takes a `cont` before the memory is there as "run as soon as it is", whoever owns the VM by then.
   if (state == GuestState::waits_for_memory) {
     return Error{Code::conflict, "The VM " + vm.text + " still waits for its memory: it cannot run yet."};
@@ -341,6 +347,7 @@ Status QemuHypervisor::resume(const VmId& vm) {
     return Error{Code::timed_out, "The VM " + vm.text + " does not answer: it may be frozen."};
   }
   TRY(command(vm, "cont"));
+  if (!came) return {};
   // The guest runs already; switches that are not told learn from its first frames.
   if (const Status told = announce(*machine); !told.ok()) {
     log(Level::warn, "a moved VM was not announced to its networks",
