@@ -147,8 +147,9 @@ Result<motion::Answer> Operations::check_migration(const std::string& name, cons
 Result<Txn> Operations::plan_cancel(const std::string& id) {
   TRY_ASSIGN(const TaskRecord known, show_task(store_, id));
   if (known.kind != TaskKind::vm_migrate) {
-    return Error{Code::unsupported, fmt::format("Task {} is a {}, which cannot be cancelled: only a vm.migrate can.",
-                                                id, record::name_of(known.kind))};
+    return Error{Code::unsupported,
+                 fmt::format("Task {} is a {}, which cannot be cancelled: only a vm.migrate can.", id,
+                             record::name_of(known.kind))};
   }
   // safety: the motion is read before the owner. A commit in between has changed the motion's version, so the swap
   // loses; an owner older than the motion would make a motion that has arrived look as if it could be taken back.
@@ -163,7 +164,8 @@ Result<Txn> Operations::plan_cancel(const std::string& id) {
   const bool brought = owner != nullptr && owner->record.motion == task.id;
   if (is_final(task)) {
     if (brought) return too_late(task, owner->record.host);
-    return Error{Code::conflict, "Task " + id + " has ended already: `holdfast task show " + id + "` says how."};
+    return Error{Code::conflict,
+                 "Task " + id + " has ended already: `holdfast task show " + id + "` says how."};
   }
   if (motion != nullptr && motion->record.id == task.id) {
     const auto txn = motion::ending(task.vm, task.id, kCancelled, view);
