@@ -72,6 +72,15 @@ bool fits(std::string_view pattern, std::string_view path, std::map<std::string,
   return true;
 }
 
+// Empty: the default.
+Result<record::Encryption> encryption_named(const std::string& name) {
+  if (name.empty()) return record::MotionLimits{}.encryption;
+  for (const auto one : {record::Encryption::required, record::Encryption::opportunistic, record::Encryption::off}) {
+    if (name == record::name_of(one)) return one;
+  }
+  return Error{Code::invalid, "The field \"encryption\" must be required, opportunistic or off."};
+}
+
 Result<Response> task_response(const Result<TaskRecord>& task) {
   if (!task.ok()) return task.error();
   return json_response(to_json(*task), 202);
@@ -119,10 +128,12 @@ const std::vector<Route>& routes() {
       {"POST", "/v1/vms/{vm}/kill", "kill_vm"},
       {"POST", "/v1/vms/{vm}/reset", "reset_vm"},
       {"POST", "/v1/vms/{vm}/resize", "resize_vm"},
+      {"POST", "/v1/vms/{vm}/migrate", "migrate_vm"},
       {"GET", "/v1/vms/{vm}/console", "read_console"},
       {"POST", "/v1/vms/{vm}/console", "write_console"},
       {"GET", "/v1/tasks", "list_tasks"},
       {"GET", "/v1/tasks/{task}", "show_task"},
+      {"POST", "/v1/tasks/{task}/cancel", "cancel_task"},
       {"GET", "/v1/events", "list_events"},
       {"GET", "/v1/ha", "show_ha"},
       {"GET", "/v1/ha/timing", "show_ha_timing"},
@@ -146,6 +157,8 @@ struct Handler::Inner {
   Result<Response> command(const std::string_view id, const Call& call);
   Result<Response> create(const Call& call);
   Result<Response> edit(const Call& call);
+  Result<Response> migrate(const Call& call);
+  Result<Response> cancel(const Call& call);
   Result<Response> add_datastore(const Call& call);
   Result<Response> add_network(const Call& call);
   Result<Response> console(const Call& call);
@@ -192,6 +205,8 @@ Result<Response> Handler::Inner::run(const std::string_view id, const Call& call
   if (call.request.method == "GET") return read(id, call);
   if (id == "create_vm") return create(call);
   if (id == "edit_vm") return edit(call);
+  if (id == "migrate_vm") return migrate(call);
+  if (id == "cancel_task") return cancel(call);
   if (id == "add_datastore") return add_datastore(call);
   if (id == "add_network") return add_network(call);
   if (id == "remove_host") return remove_host(call);
@@ -232,6 +247,26 @@ Result<Response> Handler::Inner::edit(const Call& call) {
   TRY(body.finish());
   return item_response(
       operations.edit_vm(call.names.at("vm"), wanted, static_cast<std::uint64_t>(generation)));
+}
+
+Result<Response> Handler::Inner::migrate(const Call& call) {
+  const std::string& vm = call.names.at("vm");
+  Body body(call.request.body);
+  Migration wanted;
+  wanted.to = HostId(body.text("to", false));
+  wanted.limits.bandwidth_mbit = static_cast<std::uint64_t>(body.number("bandwidth_mbit", 0, kBandwidthMbitMax));
+  wanted.limits.max_stop_ms = static_cast<int>(body.number("max_stop_ms", 0, kMaxStopMsMax));
+  const std::string encryption = body.text("encryption", false);
+  const bool dry_run = body.flag("dry_run", false);
+  TRY(body.finish());
+  TRY_ASSIGN(wanted.limits.encryption, encryption_named(encryption));
+  if (dry_run) return item_response(operations.check_migration(vm, wanted));
+  return task_response(operations.migrate_vm(vm, wanted, call.by));
+}
+
+Result<Response> Handler::Inner::cancel(const Call& call) {
+  TRY(Body(call.request.body).finish());
+  return item_response(operations.cancel_task(call.names.at("task")));
 }
 
 // Found by its content: the host that serves the request has it mounted, and its marker says which one it is.

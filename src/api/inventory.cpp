@@ -51,6 +51,7 @@ HF_READERS(DatastoreRecord)
 HF_READERS(NetworkRecord)
 HF_READERS(VmRecord)
 HF_READERS(OwnerRecord)
+HF_READERS(MotionRecord)
 HF_READERS(VmStatus)
 HF_READERS(TaskRecord)
 HF_READERS(EventRecord)
@@ -58,10 +59,20 @@ HF_READERS(EventRecord)
 
 bool is_owned(const OwnerRecord& owner) { return owner.phase != OwnerRecord::Phase::released; }
 
+namespace {
+Status add_motion(Store& store, const record::MotionRecord& motion, VmView& view) {
+  if (!view.owner || view.owner->host != motion.from) return {};
+  TRY_ASSIGN(const auto task, read_or_none<record::TaskRecord>(store, key::kTasks + motion.id.text));
+  view.motion = MotionView{motion.id, motion.to, motion.phase, task.record.progress};
+  return {};
+}
+}  // namespace
+
 Result<std::vector<VmView>> list_vms(Store& store) {
   TRY_ASSIGN(const auto vms, read_all<record::VmRecord>(store, key::kVms));
   TRY_ASSIGN(const auto owners, read_all<OwnerRecord>(store, key::kOwners));
   TRY_ASSIGN(const auto statuses, read_all<record::VmStatus>(store, key::kStatus));
+  TRY_ASSIGN(const auto motions, read_all<record::MotionRecord>(store, key::kMotions));
   std::map<std::string, VmView> views;
   for (const auto& vm : vms) views[vm.record.id.text].vm = vm.record;
   const auto find = [&views](const std::string& name, const std::string& prefix) {
@@ -73,6 +84,9 @@ Result<std::vector<VmView>> list_vms(Store& store) {
   }
   for (const auto& status : statuses) {
     if (VmView* view = find(status.key, key::kStatus)) view->status = status.record;
+  }
+  for (const auto& motion : motions) {
+    if (VmView* view = find(motion.key, key::kMotions)) TRY(add_motion(store, motion.record, *view));
   }
   std::vector<VmView> out;
   for (auto& [id, view] : views) out.push_back(std::move(view));
@@ -103,6 +117,8 @@ Result<VmView> show_vm(Store& store, const std::string& name) {
   if (owner.version != 0) view.owner = owner.record;
   TRY_ASSIGN(const auto status, read_or_none<record::VmStatus>(store, key::kStatus + id.text));
   if (status.version != 0) view.status = status.record;
+  TRY_ASSIGN(const auto motion, read_or_none<record::MotionRecord>(store, key::kMotions + id.text));
+  if (motion.version != 0) TRY(add_motion(store, motion.record, view));
   return view;
 }
 

@@ -29,11 +29,20 @@ Result<std::vector<Versioned<Record>>> read_all(Store& store, const std::string&
 template <class Record>
 Result<Versioned<Record>> read_or_none(Store& store, const std::string& key);
 
-// What people call a VM: the wanted, the owner and the observed, together.
+// A vMotion under way, as people see it: the record also has the token, which is the hosts' alone.
+struct MotionView {
+  TaskId task;
+  HostId to;
+  record::MotionRecord::Phase phase = record::MotionRecord::Phase::preparing;
+  int progress = 0;  // percent
+};
+
+// What people call a VM: the wanted, the owner, the observed and the move, together.
 struct VmView {
   record::VmRecord vm;
   std::optional<record::OwnerRecord> owner;
   std::optional<record::VmStatus> status;
+  std::optional<MotionView> motion;  // until it has arrived
 };
 
 struct HostView {

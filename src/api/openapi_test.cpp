@@ -21,12 +21,15 @@ class OpenApi : public ::testing::Test {
     doc_ = json::parse(*text);
     cluster_.store.put(record::key::kCaSecret, pki::encode_ca(ca_));
     cluster_.run_vm("web", "host1", 512);
+    cluster_.run_vm("other", "host1", 512);
     auto full = cluster_.spec("full", 512);
     full.cdroms = {{"install", "shared:debian.iso"}};
     full.direct_kernel = vm::DirectKernel{"/boot/vmlinuz", "", ""};
     full.cloud_init = vm::CloudInit{"#cloud-config\n", "", ""};
     ASSERT_TRUE(cluster_.operations.create_vm(full, "", {"tester", {}}).ok());
     cluster_.finish(cluster_.operations.create_vm(cluster_.spec("off", 512), "", {"tester", {}}));
+    cluster_.run_vm("moving", "host1", 512);
+    cluster_.begin_motion("moving", TaskId("t-moving"));
     record::EventRecord event;
     event.severity = "info";
     emit(cluster_.store, event, 1);
@@ -108,7 +111,10 @@ TEST_F(OpenApi, answers_have_the_described_properties) {
       {"GET", "/v1/vms/web/spec", "/v1/vms/{vm}/spec", ""},
       {"PUT", "/v1/vms/web", "/v1/vms/{vm}", R"({"spec":)" + same + "}"},
       {"POST", "/v1/vms", "/v1/vms", R"({"spec":)" + spec + "}"},
+      {"POST", "/v1/vms/web/migrate", "/v1/vms/{vm}/migrate", R"({"dry_run":true})"},
       {"POST", "/v1/vms/web/stop", "/v1/vms/{vm}/stop", R"({"timeout_seconds":3})"},
+      {"POST", "/v1/vms/other/migrate", "/v1/vms/{vm}/migrate", R"({"max_stop_ms":50})"},
+      {"POST", "/v1/tasks/t-moving/cancel", "/v1/tasks/{task}/cancel", ""},
       {"POST", "/v1/vms/off/resize", "/v1/vms/{vm}/resize", R"({"disk":"root","size_mib":2048})"},
       {"GET", "/v1/tasks", "/v1/tasks", ""},
       {"GET", "/v1/events", "/v1/events", ""},

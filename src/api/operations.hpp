@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "api/inventory.hpp"
+#include "core/motion/checks.hpp"
 #include "core/record/records.hpp"
 #include "core/vm/lifecycle.hpp"
 #include "port/store.hpp"
@@ -30,6 +31,14 @@ struct Actor {
   std::string who;
   TaskId task;
 };
+
+// What is asked of a vMotion. `to` empty: the leader chooses.
+struct Migration {
+  HostId to;
+  record::MotionLimits limits;
+};
+inline constexpr std::uint64_t kBandwidthMbitMax = 1'000'000;
+inline constexpr int kMaxStopMsMax = 10'000;
 
 class Operations {
  public:
@@ -58,6 +67,14 @@ class Operations {
   // Code::conflict.
   Result<record::TaskRecord> kill_vm(const std::string& name, const Actor& by);
   Result<record::TaskRecord> reset_vm(const std::string& name, const Actor& by);
+  // Moves a running VM to another host. Code::invalid: no such host, it is there already, a limit out of range. What
+  // else is against it, the leader finds, and it ends the task with every reason.
+  Result<record::TaskRecord> migrate_vm(const std::string& name, const Migration& wanted, const Actor& by);
+  // The same, only asked: where it would go, or every reason why not. Changes nothing.
+  Result<motion::Answer> check_migration(const std::string& name, const Migration& wanted);
+  // Ends a vm.migrate that is queued or copies; the VM runs on where it is. Asking again changes nothing and succeeds.
+  // Code::conflict: it has ended otherwise, or the VM has arrived; unsupported: a task of another kind.
+  Result<record::TaskRecord> cancel_task(const std::string& id);
   // Grows a disk of a stopped VM. Code::invalid if it would shrink; the spec says the new size once the image has it.
   Result<record::TaskRecord> resize_vm(const std::string& name, const std::string& disk, std::uint64_t size_bytes,
                                        const Actor& by);
@@ -101,6 +118,7 @@ class Operations {
   Result<bool> settle(const Txn& txn, const std::function<Result<bool>()>& landed);
   Status run_write(const std::string& subject, const std::function<Result<Txn>()>& attempt);
 
+  Result<Txn> plan_cancel(const std::string& id);
   Result<Plan> plan_create(vm::VmSpec spec, const std::string& import_host, const Actor& by);
   Status check_new(const vm::VmSpec& spec, const VmId& self, Txn& txn);
   Status fill_macs(vm::VmSpec& spec, const VmId& self);

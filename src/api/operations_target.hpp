@@ -1,5 +1,5 @@
 #pragma once
-// What one attempt of a command read of its VM. Shared by operations.cpp and create.cpp only.
+// What one attempt of a command read of its VM. Shared by operations.cpp, create.cpp and migrate.cpp only.
 #include "api/operations.hpp"
 
 namespace hf::api {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "api/testing_cluster.hpp"
+#include "api/to_json.hpp"
 
 namespace hf::api {
 namespace {
@@ -182,6 +183,200 @@ TEST_F(OperationsTest, kill_overrides_a_running_stop) {
   ASSERT_TRUE(operations_.finish_task(stop->id, {}).ok());  // late: changes nothing
   EXPECT_EQ(task(stop->id).state, TaskState::failed);
   EXPECT_EQ(show_vm(store_, "web")->vm.active_task, kill->id);
+}
+
+TEST_F(OperationsTest, migrate_makes_a_task_and_leaves_the_vm_as_it_is) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto before = show_vm(store_, "web");
+  record::MotionLimits limits;
+  limits.encryption = record::Encryption::off;
+  limits.bandwidth_mbit = 500;
+  limits.max_stop_ms = 40;
+  const auto task = operations_.migrate_vm("web", {HostId("host2"), limits}, by_);
+  ASSERT_TRUE(task.ok()) << task.error().what;
+  EXPECT_EQ(task->kind, record::TaskKind::vm_migrate);
+  EXPECT_EQ(task->state, TaskState::queued);
+  EXPECT_EQ(task->to.text, "host2");
+  EXPECT_EQ(task->limits, limits);
+  EXPECT_EQ(this->task(task->id), *task);
+  auto expected = before->vm;
+  expected.active_task = task->id;
+  EXPECT_EQ(show_vm(store_, "web")->vm, expected);
+  EXPECT_EQ(show_vm(store_, "web")->owner, before->owner);
+  EXPECT_TRUE(store_.list(key::kMotions)->entries.empty()) << "that is the leader's";
+}
+
+TEST_F(OperationsTest, migrate_is_refused_before_anything_is_changed) {
+  cluster_.run_vm("web", "host1", 512);
+  finish(created("off"));
+  const auto before = store_.list("")->version;
+  EXPECT_EQ(operations_.migrate_vm("none", {}, by_).code(), Code::not_found);
+  expect_error(operations_.migrate_vm("web", {HostId("host9"), {}}, by_), Code::invalid,
+               "There is no host named host9: `holdfast host ls` lists them.");
+  expect_error(operations_.migrate_vm("web", {HostId("host1"), {}}, by_), Code::invalid,
+               "VM web is on host1 already.");
+  expect_error(operations_.migrate_vm("off", {}, by_), Code::invalid,
+               "VM off is not running. Start it: holdfast vm start off.");
+  expect_error(operations_.migrate_vm("web", {{}, {{}, kBandwidthMbitMax + 1, 0}}, by_), Code::invalid,
+               "The bandwidth of a vMotion is 1 to 1000000 Mbit/s, or 0: no limit.");
+  for (const int ms : {-1, kMaxStopMsMax + 1}) {
+    expect_error(operations_.migrate_vm("web", {{}, {{}, 0, ms}}, by_), Code::invalid,
+                 "The longest stop of a vMotion is 1 to 10000 ms, or 0: the default.");
+  }
+  EXPECT_EQ(store_.list("")->version, before);
+}
+
+TEST_F(OperationsTest, a_vm_that_moves_refuses_commands_and_says_how_to_cancel) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto task = operations_.migrate_vm("web", {}, {"tester", TaskId("t-move")});
+  ASSERT_TRUE(task.ok()) << task.error().what;
+  const std::string sentence =
+      "VM web is busy: vm.migrate (task t-move) is under way. Try again when it has ended, or cancel it: holdfast "
+      "task cancel t-move.";
+  expect_error(operations_.migrate_vm("web", {}, by_), Code::conflict, sentence);
+  expect_error(operations_.stop_vm("web", 0, by_), Code::conflict, sentence);
+}
+
+TEST_F(OperationsTest, a_dry_run_says_where_a_vm_would_go) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto before = store_.list("")->version;
+  for (const auto* to : {"", "host2"}) {
+    const auto answer = operations_.check_migration("web", {HostId(to), {}});
+    ASSERT_TRUE(answer.ok()) << answer.error().what;
+    EXPECT_EQ(answer->to.text, "host2");
+    EXPECT_TRUE(answer->reasons.empty());
+  }
+  EXPECT_EQ(store_.list("")->version, before);
+}
+
+TEST_F(OperationsTest, a_dry_run_gives_every_reason_and_changes_nothing) {
+  using Reasons = std::vector<std::string>;
+  cluster_.run_vm("web", "host1", 3000);
+  finish(created("off"));
+  store_.erase(key::kSessions + "host1");
+  const auto before = store_.list("")->version;
+  EXPECT_EQ(operations_.check_migration("web", {HostId("host2"), {}})->reasons,
+            (Reasons{"Host host1, where VM web is, has no contact to the cluster.",
+                     "host2 has 2048 of 2048 MiB free."}));
+  EXPECT_EQ(operations_.check_migration("off", {HostId("host9"), {}})->reasons,
+            (Reasons{"VM off does not run now; only a running VM can be moved so.",
+                     "host9 is not a host of this cluster."}));
+  EXPECT_EQ(operations_.check_migration("none", {}).code(), Code::not_found);
+  EXPECT_EQ(operations_.check_migration("web", {{}, {{}, 0, -1}}).code(), Code::invalid);
+  EXPECT_EQ(store_.list("")->version, before);
+}
+
+TEST_F(OperationsTest, a_dry_run_names_the_command_under_way) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto stop = operations_.stop_vm("web", 0, by_);
+  const auto answer = operations_.check_migration("web", {});
+  ASSERT_TRUE(answer.ok()) << answer.error().what;
+  EXPECT_EQ(answer->to.text, "");
+  EXPECT_EQ(answer->reasons, std::vector<std::string>{"VM web is busy: vm.stop (task " + stop->id.text +
+                                                      ") is under way. Try again when it has ended."});
+}
+
+TEST_F(OperationsTest, a_vm_in_motion_says_so_without_the_token) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto motion = cluster_.begin_motion("web", TaskId("t-move"));
+  ASSERT_TRUE(operations_.report_progress(motion.id, 40, "").ok());
+  for (const auto& view : {*show_vm(store_, "web"), list_vms(store_)->at(0)}) {
+    ASSERT_TRUE(view.motion.has_value());
+    EXPECT_EQ(view.motion->to.text, "host2");
+    EXPECT_EQ(view.motion->progress, 40);
+    EXPECT_EQ(to_json(view).find(motion.token), std::string::npos);
+  }
+  cluster_.commit_motion(motion);
+  EXPECT_FALSE(show_vm(store_, "web")->motion.has_value());
+}
+
+TEST_F(OperationsTest, cancel_of_a_queued_migration_ends_its_task) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto task = operations_.migrate_vm("web", {}, by_);
+  for (int times = 0; times < 2; ++times) {
+    const auto ended = operations_.cancel_task(task->id.text);
+    ASSERT_TRUE(ended.ok()) << ended.error().what;
+    EXPECT_EQ(ended->state, TaskState::failed);
+    EXPECT_EQ(ended->error_code, "conflict");
+    EXPECT_EQ(ended->message, "It was cancelled.");
+    EXPECT_NE(ended->finished, 0);
+  }
+  EXPECT_TRUE(show_vm(store_, "web")->vm.active_task.empty());
+  EXPECT_TRUE(operations_.migrate_vm("web", {}, by_).ok());
+}
+
+TEST_F(OperationsTest, cancel_of_a_motion_takes_its_record_away) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto motion = cluster_.begin_motion("web", TaskId("t-move"));
+  const auto ended = operations_.cancel_task("t-move");
+  ASSERT_TRUE(ended.ok()) << ended.error().what;
+  EXPECT_EQ(ended->message, "It was cancelled.");
+  EXPECT_NE(ended->finished, 0);
+  EXPECT_EQ(store_.get(key::kMotions + motion.vm.text).code(), Code::not_found);
+  EXPECT_TRUE(show_vm(store_, "web")->vm.active_task.empty());
+  EXPECT_EQ(show_vm(store_, "web")->owner->host.text, "host1");
+}
+
+TEST_F(OperationsTest, cancel_after_the_commit_is_too_late) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto motion = cluster_.begin_motion("web", TaskId("t-move"));
+  cluster_.commit_motion(motion);
+  const auto too_late = [&] {
+    expect_error(operations_.cancel_task("t-move"), Code::conflict, "Too late: VM web runs on host2 already.");
+  };
+  too_late();
+  ASSERT_TRUE(store_.get(key::kMotions + motion.vm.text).ok());
+  store_.erase(key::kMotions + motion.vm.text);
+  too_late();
+  ASSERT_TRUE(operations_.finish_task(TaskId("t-move"), {}).ok());
+  too_late();
+  EXPECT_EQ(task(TaskId("t-move")).state, TaskState::succeeded);
+}
+
+TEST_F(OperationsTest, cancel_that_loses_against_the_commit_or_the_plan_looks_again) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto motion = cluster_.begin_motion("web", TaskId("t-move"));
+  store_.before_commit = [&] { cluster_.commit_motion(motion); };
+  EXPECT_EQ(operations_.cancel_task("t-move").code(), Code::conflict);
+  EXPECT_EQ(show_vm(store_, "web")->owner->host.text, "host2");
+
+  cluster_.run_vm("db", "host1", 512);
+  const auto queued = operations_.migrate_vm("db", {}, by_);
+  store_.before_commit = [&] {
+    auto planned = motion;
+    planned.id = queued->id;
+    planned.vm = queued->vm;
+    store_.put(key::kMotions + queued->vm.text, record::encode(planned));
+  };
+  ASSERT_TRUE(operations_.cancel_task(queued->id.text).ok());
+  EXPECT_EQ(store_.get(key::kMotions + queued->vm.text).code(), Code::not_found);
+  EXPECT_EQ(task(queued->id).message, "It was cancelled.");
+}
+
+TEST_F(OperationsTest, a_cancel_whose_reply_is_lost_is_read_back) {
+  cluster_.run_vm("web", "host1", 512);
+  cluster_.begin_motion("web", TaskId("t-move"));
+  store_.faults = {TestingStore::Fault::reply_lost};
+  const auto ended = operations_.cancel_task("t-move");
+  ASSERT_TRUE(ended.ok()) << ended.error().what;
+  EXPECT_EQ(ended->state, TaskState::failed);
+}
+
+TEST_F(OperationsTest, cancel_is_refused_for_other_tasks) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto stop = operations_.stop_vm("web", 0, by_);
+  expect_error(operations_.cancel_task(stop->id.text), Code::unsupported,
+               "Task " + stop->id.text + " is a vm.stop, which cannot be cancelled: only a vm.migrate can.");
+  expect_error(operations_.cancel_task("t-none"), Code::not_found,
+               "There is no task t-none: `holdfast task ls` lists them.");
+}
+
+TEST_F(OperationsTest, cancel_is_refused_for_a_migration_that_failed_otherwise) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto task = operations_.migrate_vm("web", {}, by_);
+  ASSERT_TRUE(operations_.finish_task(task->id, Error{Code::unsupported, "No host fits."}).ok());
+  expect_error(operations_.cancel_task(task->id.text), Code::conflict,
+               "Task " + task->id.text + " has ended already: `holdfast task show " + task->id.text + "` says how.");
 }
 
 TEST_F(OperationsTest, resize_grows_the_spec_only_once_the_image_has_grown) {

@@ -174,6 +174,30 @@ TEST_F(ServerTest, errors_keep_their_code_and_sentence) {
   EXPECT_EQ(answer.error().what, "There is no VM named none: `holdfast vm ls` lists them.");
 }
 
+TEST_F(ServerTest, a_move_is_checked_asked_for_and_cancelled) {
+  cluster_.run_vm("web", "host1", 512);
+  auto admin = client();
+  const auto ask = [&admin](const std::string& body) {
+    return admin.call("POST", "/v1/vms/web/migrate", body, "t-move");
+  };
+  const auto checked = ask(R"({"dry_run":true})");
+  ASSERT_TRUE(checked.ok()) << checked.error().what;
+  EXPECT_EQ(json::parse(*checked), json::parse(R"({"to":"host2","reasons":[]})"));
+  EXPECT_EQ(ask(R"({"encryption":"maybe"})").error().what,
+            "The field \"encryption\" must be required, opportunistic or off.");
+  EXPECT_EQ(ask(R"({"bandwidth_mbit":1000001})").error().what,
+            "The field \"bandwidth_mbit\" must be a whole number from 0 to 1000000.");
+  EXPECT_EQ(ask(R"({"max_stop_ms":-1})").code(), Code::invalid);
+  EXPECT_TRUE(show_vm(cluster_.store, "web")->vm.active_task.empty());
+  const auto asked = ask(R"({"to":"host2","encryption":"opportunistic"})");
+  ASSERT_TRUE(asked.ok()) << asked.error().what;
+  EXPECT_EQ(*ask(R"({"to":"host2","encryption":"opportunistic"})"), *asked) << "the same key does it once";
+  EXPECT_EQ(json::parse(*asked)["limits"]["encryption"], "opportunistic");
+  const auto ended = admin.call("POST", "/v1/tasks/t-move/cancel");
+  ASSERT_TRUE(ended.ok()) << ended.error().what;
+  EXPECT_EQ(json::parse(*ended)["message"], "It was cancelled.");
+}
+
 TEST_F(ServerTest, a_body_that_is_too_large_is_refused) {
   auto admin = client();
   EXPECT_FALSE(admin.call("POST", "/v1/networks", std::string(kBodyBytesMax + 1, ' ')).ok());

@@ -6,6 +6,7 @@
 #include "api/operations.hpp"
 #include "api/testing_store.hpp"
 #include "base/ensure.hpp"
+#include "core/motion/motion.hpp"
 
 namespace hf::api {
 
@@ -83,6 +84,30 @@ struct TestingCluster {
     finish(operations.create_vm(spec(name, memory_mib), "", {"tester", {}}));
     finish(operations.start_vm(name, host, {"tester", {}}));
     set_owner(name, host, record::OwnerRecord::Phase::claimed);
+  }
+  // Asked for, and at once as the leader plans it and the destination answers it: from its host to host2.
+  record::MotionRecord begin_motion(const std::string& name, const TaskId& task) {
+    const auto asked = operations.migrate_vm(name, {HostId("host2"), {}}, {"tester", task});
+    ENSURE(asked.ok(), "a command of the test's own is accepted");
+    record::MotionRecord motion;
+    motion.id = task;
+    motion.vm = asked->vm;
+    motion.from = show_vm(store, name)->owner->host;
+    motion.to = HostId("host2");
+    motion.epoch = Epoch{1};
+    motion.phase = record::MotionRecord::Phase::ready;
+    motion.endpoint = "10.77.1.2:49152";
+    motion.token = "secret";
+    motion.session_to = SessionId("s-host2");
+    store.put(record::key::kMotions + motion.vm.text, record::encode(motion));
+    return motion;
+  }
+  // The source's commit.
+  void commit_motion(record::MotionRecord motion) {
+    const auto owner = read<record::OwnerRecord>(store, record::key::kOwners + motion.vm.text);
+    store.put(owner->key, record::encode(motion::committed_owner(motion, owner->record)));
+    motion.phase = record::MotionRecord::Phase::committed;
+    store.put(record::key::kMotions + motion.vm.text, record::encode(motion));
   }
   void stop_vm(const std::string& name) {
     finish(operations.stop_vm(name, 0, {"tester", {}}));

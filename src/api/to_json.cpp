@@ -22,13 +22,20 @@ std::string to_json(const record::NetworkRecord& network) { return text(plain(ne
 std::string to_json(const record::TaskRecord& task) { return text(plain(task)); }
 std::string to_json(const record::EventRecord& event) { return text(plain(event)); }
 
-std::string to_json(const record::VmRecord& vm) { return to_json(VmView{vm, {}, {}}); }
+std::string to_json(const record::VmRecord& vm) { return to_json(VmView{vm, {}, {}, {}}); }
 
 std::string to_json(const VmView& view) {
   json j = plain(view.vm);
   j["name"] = view.vm.spec.name;
   j["owner"] = view.owner ? plain(*view.owner) : json();
   j["status"] = view.status ? plain(*view.status) : json();
+  j["motion"] = json();
+  if (view.motion) {
+    j["motion"] = {{"task", view.motion->task.text},
+                   {"to", view.motion->to.text},
+                   {"phase", record::name_of(view.motion->phase)},
+                   {"progress", view.motion->progress}};
+  }
   return text(j);
 }
 
@@ -49,6 +56,10 @@ std::string to_json(const ClusterView& view) {
   j["vms"] = view.vms;
   j["vms_running"] = view.vms_running;
   return text(j);
+}
+
+std::string to_json(const motion::Answer& answer) {
+  return text({{"to", answer.to.text}, {"reasons", answer.reasons}});
 }
 
 std::string to_json(const LocalStatus& status) {

@@ -13,9 +13,10 @@ std::string to_json(const record::NetworkRecord& network);
 std::string to_json(const record::TaskRecord& task);
 std::string to_json(const record::EventRecord& event);
 std::string to_json(const record::VmRecord& vm);
-std::string to_json(const VmView& view);       // VmRecord + name, owner, status (null if there is none)
+std::string to_json(const VmView& view);       // VmRecord + name, owner, status, motion (null if there is none)
 std::string to_json(const HostView& view);     // HostRecord + connected, leader, vms, memory_used_mib
 std::string to_json(const ClusterView& view);  // ClusterRecord + leader and counts
+std::string to_json(const motion::Answer& answer);
 std::string to_json(const LocalStatus& status);
 std::string to_json(const std::vector<TimingRow>& rows);
 

@@ -61,6 +61,22 @@ class Cli : public ::testing::Test {
       }
     });
   }
+  // What the hosts would do with a vm.migrate: its end first, then its report.
+  void carry_out_move(const record::MotionReport& report) {
+    worker_ = std::thread([this, report] {
+      while (!stopping_) {
+        const auto tasks = api::list_tasks(cluster_.store, 100);
+        for (auto task : *tasks) {
+          if (task.kind != record::TaskKind::vm_migrate || task.report.rounds != 0) continue;
+          (void)cluster_.operations.finish_task(task.id, {});  // it may be over
+          task = *api::show_task(cluster_.store, task.id.text);
+          task.report = report;
+          cluster_.store.put(record::key::kTasks + task.id.text, record::encode(task));
+        }
+        std::this_thread::yield();
+      }
+    });
+  }
   TestingCluster cluster_;
   pki::KeyPair ca_ = *pki::make_ca("test");
   TestingHost host_{cluster_, ca_, "host1"};
@@ -158,6 +174,103 @@ TEST_F(Cli, no_wait_prints_the_task) {
   EXPECT_TRUE(outcome.out.starts_with("t-")) << outcome.out;
 }
 
+TEST_F(Cli, a_move_ends_with_its_report) {
+  cluster_.run_vm("web", "host1", 512);
+  record::MotionReport report;
+  report.from = HostId("host1");
+  report.to = HostId("host2");
+  report.rounds = 4;
+  report.zero_pages = 120000;
+  report.delta_pages = 300;
+  report.plain_pages = 10772;
+  report.bytes_sent = 44040192;
+  report.took_ms = 3240;
+  report.stop_us = 12300;
+  report.halt_us = 300;
+  report.scan_us = 1100;
+  report.save_us = 1900;
+  report.copy_us = 3000;
+  report.load_us = 4000;
+  report.commit_us = 2000;
+  report.tracker = "comparison (takes up to 512 MiB more, and longer stops): the kernel here is 6.1";
+  carry_out_move(report);
+  const Outcome outcome = holdfast("vm migrate web --to host2");
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_EQ(outcome.out,
+            "VM web was moved.\n"
+            "From        host1\n"
+            "To          host2\n"
+            "Total time  3.2 s\n"
+            "Rounds      4\n"
+            "Pages       131072: 10772 whole, 300 changes, 120000 zero\n"
+            "Sent        42.0 MiB\n"
+            "Last stop   12.3 ms\n"
+            "... of it   halt 0.3, scan 1.1, save 1.9, copy 3.0, load 4.0, commit 2.0\n"
+            "Tracker     comparison (takes up to 512 MiB more, and longer stops): the\n"
+            "            kernel here is 6.1\n");
+  const std::string id = api::list_tasks(cluster_.store, 1)->at(0).id.text;
+  EXPECT_NE(holdfast("task show " + id).out.find("Last stop"), std::string::npos);
+  const Outcome late = holdfast("task cancel " + id);
+  EXPECT_EQ(late.status, 5);
+}
+
+TEST_F(Cli, a_move_that_cannot_be_says_every_reason) {
+  cluster_.run_vm("web", "host1", 3000);
+  const Outcome asked = holdfast("vm migrate web --dry-run");
+  EXPECT_EQ(asked.status, 12);
+  EXPECT_EQ(asked.out,
+            "VM web cannot move now:\n"
+            "  host1 is where the VM is now.\n"
+            "  host2 has 2048 of 2048 MiB free.\n");
+  const Outcome as_json = holdfast("vm migrate web --dry-run -o json");
+  EXPECT_EQ(as_json.status, 12);
+  EXPECT_EQ(json::parse(as_json.out)["reasons"].size(), 2U);
+  EXPECT_EQ(holdfast("vm migrate web --to host1").status, 2);
+  EXPECT_EQ(holdfast("vm migrate web --encryption none").status, 2);
+  EXPECT_EQ(holdfast("vm migrate web --max-stop 10001").status, 2);
+  EXPECT_EQ(holdfast("vm migrate none").status, 3);
+  cluster_.run_vm("db", "host1", 512);
+  EXPECT_EQ(holdfast("vm migrate db --dry-run").out, "VM db can move to host2.\n");
+}
+
+TEST_F(Cli, a_move_is_seen_and_can_be_cancelled) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto motion = cluster_.begin_motion("web", TaskId("t-move"));
+  ASSERT_TRUE(cluster_.operations.report_progress(motion.id, 40, "").ok());
+  EXPECT_NE(holdfast("vm ls").out.find("moving to host2, 40 %"), std::string::npos);
+  EXPECT_NE(holdfast("vm show web").out.find("moving to host2, 40 %"), std::string::npos);
+  EXPECT_EQ(holdfast("vm migrate web").status, 5);
+  const Outcome outcome = holdfast("task cancel t-move");
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_EQ(outcome.out, "Task t-move was cancelled; VM web runs on where it is.\n");
+  const Outcome stop = holdfast("--no-wait vm stop web");
+  EXPECT_EQ(stop.status, 0) << stop.error;
+  EXPECT_EQ(holdfast("task cancel " + stop.out.substr(0, stop.out.find('\n'))).status, 12);
+}
+
+TEST_F(Cli, ctrl_c_leaves_the_move_and_says_how_to_cancel_it) {
+  cluster_.run_vm("web", "host1", 512);
+  // The signal is sent once the program catches it: bit 1 of SigCgt, in the last hex digit.
+  const auto catches_it = [this] {
+    const auto pid = process::read_small_file(folder_ + "/pid");
+    if (!pid.ok() || pid->empty()) return false;
+    return shell("grep -q '^SigCgt:.*[2367abef]$' /proc/" + pid->substr(0, pid->find('\n')) + "/status") == 0;
+  };
+  worker_ = std::thread([this, catches_it] {
+    while (!stopping_ && !catches_it()) std::this_thread::yield();
+    if (!stopping_) (void)shell("kill -INT $(cat " + folder_ + "/pid)");  // the outcome tells
+  });
+  const Outcome outcome = holdfast("vm migrate web", "echo $$ > " + folder_ + "/pid; exec env");
+  EXPECT_EQ(outcome.status, 130);
+  const auto tasks = *api::list_tasks(cluster_.store, 100);
+  const auto& task = *std::find_if(tasks.begin(), tasks.end(), [](const auto& one) {
+    return one.kind == record::TaskKind::vm_migrate;
+  });
+  EXPECT_EQ(outcome.error, "\nTask " + task.id.text + " goes on. Watch it: holdfast task show " + task.id.text +
+                               ".\nCancel it: holdfast task cancel " + task.id.text + ".\n");
+  EXPECT_EQ(task.state, record::TaskState::queued);
+}
+
 TEST_F(Cli, errors_have_their_exit_codes_and_sentences) {
   EXPECT_EQ(holdfast("vm show none").status, 3);
   EXPECT_EQ(holdfast("vm show none").error,
@@ -219,7 +332,7 @@ TEST_F(Cli, completion_scripts_are_valid) {
 
 TEST_F(Cli, every_help_has_examples) {
   for (const auto* command : {"cluster init", "cluster join", "cluster invite", "vm create", "vm import",
-                              "vm console", "event ls"}) {
+                              "vm console", "vm migrate", "task cancel", "event ls"}) {
     const Outcome outcome = holdfast(std::string(command) + " --help");
     EXPECT_EQ(outcome.status, 0) << command;
     EXPECT_NE(outcome.out.find("Examples:"), std::string::npos) << command;

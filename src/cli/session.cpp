@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "cli/motion_report.hpp"
 #include "sys/pki/random.hpp"
 
 namespace hf::cli {
@@ -17,6 +18,7 @@ using nlohmann::json;
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr auto kPatience = std::chrono::seconds(60);  // how long a task may be out of sight
+constexpr auto kReportPatience = std::chrono::seconds(3);  // the source writes it after the destination's end
 constexpr int kInterruptedStatus = 130;
 
 volatile std::sig_atomic_t interrupted = 0;
@@ -133,7 +135,10 @@ void Session::show_pairs(
     std::fputs((answer->dump(2) + "\n").c_str(), stdout);
     return;
   }
-  const auto lines = pairs(*answer);
+  print_pairs(pairs(*answer));
+}
+
+void Session::print_pairs(const std::vector<std::pair<std::string, std::string>>& lines) const {
   std::size_t width = 0;
   for (const auto& [name, value] : lines) width = std::max(width, columns_of(name));
   for (const auto& [name, value] : lines) {
@@ -157,10 +162,23 @@ void Session::say_end(const nlohmann::json& task) {
   static const std::vector<std::pair<std::string, std::string>> kDone = {
       {"vm.create", "created"},       {"vm.start", "started"}, {"vm.stop", "stopped"},
       {"vm.kill", "stopped at once"}, {"vm.reset", "reset"},   {"vm.delete", "deleted"},
-      {"vm.import", "imported"},      {"vm.resize", "resized"}};
+      {"vm.import", "imported"},      {"vm.resize", "resized"}, {"vm.migrate", "moved"}};
   for (const auto& [name, done] : kDone) {
     if (name == kind && !json()) fmt::print("VM {} was {}.\n", field(task, "vm_name"), done);
   }
+  if (kind != "vm.migrate" || json()) return;
+  if (has_motion_report(task)) return print_pairs(motion_report(task));
+  fmt::print("What it took is not known yet: holdfast task show {}.\n", field(task, "id"));
+}
+
+nlohmann::json Session::with_report(nlohmann::json task) {
+  const auto until = SteadyClock::now() + kReportPatience;
+  while (!has_motion_report(task) && SteadyClock::now() < until && interrupted == 0) {
+    ::poll(nullptr, 0, 100);
+    auto next = get("/v1/tasks/" + field(task, "id"));
+    if (next.ok()) task = std::move(*next);
+  }
+  return task;
 }
 
 void Session::follow(const Result<nlohmann::json>& accepted) {
@@ -180,6 +198,7 @@ void Session::follow(const Result<nlohmann::json>& accepted) {
     if (interrupted == 0) ::poll(nullptr, 0, pause_ms);
     if (interrupted != 0) {
       fmt::print(stderr, "\nTask {} goes on. Watch it: holdfast task show {}.\n", id, id);
+      if (field(task, "kind") == "vm.migrate") fmt::print(stderr, "Cancel it: holdfast task cancel {}.\n", id);
       status = kInterruptedStatus;
       return;
     }
@@ -195,6 +214,8 @@ void Session::follow(const Result<nlohmann::json>& accepted) {
     seen = SteadyClock::now();
     task = std::move(*next);
   }
+  const bool moved = field(task, "kind") == "vm.migrate" && field(task, "state") == "succeeded";
+  if (moved) task = with_report(std::move(task));
   say_end(task);
 }
 

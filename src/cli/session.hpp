@@ -41,6 +41,9 @@ struct Session {
   void follow(const Result<nlohmann::json>& accepted);
 
  private:
+  void print_pairs(const std::vector<std::pair<std::string, std::string>>& lines) const;
+  // The task of a vMotion that has succeeded, with its report if that comes soon.
+  nlohmann::json with_report(nlohmann::json task);
   void say_end(const nlohmann::json& task);
   std::unique_ptr<api::Client> client_;
 };

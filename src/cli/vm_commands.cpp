@@ -6,6 +6,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "api/operations.hpp"
 #include "cli/commands.hpp"
 #include "sys/process/small_file.hpp"
 
@@ -22,6 +23,12 @@ std::string state_of(const json& vm) {
 
 std::string host_of(const json& vm) {
   return field(vm, "owner.phase") == "released" ? "" : field(vm, "owner.host");
+}
+
+// A move that is under way says more than what was last observed.
+std::string message_of(const json& vm) {
+  const std::string to = field(vm, "motion.to");
+  return to.empty() ? field(vm, "status.message") : fmt::format("moving to {}, {} %", to, field(vm, "motion.progress"));
 }
 
 std::uint64_t number(const json& object, const char* name) {
@@ -45,7 +52,7 @@ Table vm_table(const json& answer, bool wide) {
         row.push_back(field(vm, name));
       }
     }
-    row.push_back(field(vm, "status.message"));
+    row.push_back(message_of(vm));
     table.rows.push_back(std::move(row));
   }
   return table;
@@ -57,7 +64,7 @@ std::vector<std::pair<std::string, std::string>> vm_pairs(const json& vm) {
       {"Id", field(vm, "id")},
       {"Description", field(vm, "spec.description")},
       {"State", state_of(vm)},
-      {"Message", field(vm, "status.message")},
+      {"Message", message_of(vm)},
       {"Desired", field(vm, "desired")},
       {"Host", host_of(vm)},
       {"Owner", fmt::format("{} (epoch {}; {})",
@@ -222,6 +229,50 @@ void add_life(CLI::App& vm, Session& session) {
       [](Session& s, const std::string& vm_name) { run_console(s, vm_name); });
 }
 
+struct MigrateOptions {
+  std::string name, to, encryption = "required";
+  std::uint64_t bandwidth_mbit = 0;
+  int max_stop_ms = 0;
+  bool dry_run = false;
+};
+
+void migrate(Session& session, const MigrateOptions& options) {
+  json body{{"to", options.to},
+            {"bandwidth_mbit", options.bandwidth_mbit},
+            {"max_stop_ms", options.max_stop_ms},
+            {"encryption", options.encryption}};
+  const std::string path = vm_path(options.name) + "/migrate";
+  if (!options.dry_run) return session.follow(session.send("POST", path, body));
+  body["dry_run"] = true;
+  const auto answer = session.send("POST", path, body);
+  if (!answer.ok()) return session.fail(answer.error());
+  const json& reasons = answer->at("reasons");
+  if (!reasons.empty()) session.status = info(Code::unsupported).exit_status;
+  if (session.json()) return fmt::print("{}\n", answer->dump(2));
+  if (reasons.empty()) return fmt::print("VM {} can move to {}.\n", options.name, field(*answer, "to"));
+  fmt::print("VM {} cannot move now:\n", options.name);
+  for (const auto& reason : reasons) fmt::print("  {}\n", printable(reason.get<std::string>()));
+}
+
+void add_migrate(CLI::App& vm, Session& session) {
+  auto options = std::make_shared<MigrateOptions>();
+  auto* move = vm.add_subcommand("migrate", "Move a running VM to another host; its guest goes on (vMotion)");
+  move->add_option("VM", options->name, "Name or id")->required();
+  move->add_option("--to", options->to, "The host (default: the leader chooses)");
+  move->add_flag("--dry-run", options->dry_run, "Only say where it would go, or every reason why not");
+  move->add_option("--limit-bandwidth", options->bandwidth_mbit, "Mbit/s of the link, at most (default: no limit)")
+      ->check(CLI::Range(std::uint64_t{0}, api::kBandwidthMbitMax));
+  move->add_option("--max-stop", options->max_stop_ms, "Milliseconds that the guest stands still at the end, at most")
+      ->check(CLI::Range(0, api::kMaxStopMsMax));
+  move->add_option("--encryption", options->encryption, "required, opportunistic or off")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"required", "opportunistic", "off"}));
+  move->footer(examples({"holdfast vm migrate web", "holdfast vm migrate web --to host2 --dry-run",
+                         "holdfast vm migrate web --to host2 --limit-bandwidth 500 --max-stop 50",
+                         "holdfast --no-wait vm migrate web"}));
+  move->callback([&session, options] { migrate(session, *options); });
+}
+
 void add_look(CLI::App& vm, Session& session) {
   auto name = std::make_shared<std::string>();
   auto* list = vm.add_subcommand("ls", "List the VMs");
@@ -286,6 +337,7 @@ void add_vm_commands(CLI::App& app, Session& session) {
   add_create(*vm, session);
   add_change(*vm, session);
   add_life(*vm, session);
+  add_migrate(*vm, session);
   add_look(*vm, session);
 }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
+#include "cli/motion_report.hpp"
 
 namespace hf::cli {
 namespace {
@@ -37,17 +38,22 @@ Table task_table(const json& answer) {
 }
 
 std::vector<std::pair<std::string, std::string>> task_pairs(const json& task) {
-  return {{"Id", field(task, "id")},
-          {"Kind", field(task, "kind")},
-          {"VM", field(task, "vm_name")},
-          {"State", field(task, "state")},
-          {"Progress", field(task, "progress") + " %"},
-          {"Host", field(task, "host")},
-          {"Requested by", field(task, "requested_by")},
-          {"Created (UTC)", time_text(ms(task, "created"))},
-          {"Finished (UTC)", time_text(ms(task, "finished"))},
-          {"Error", field(task, "error_code")},
-          {"Message", field(task, "message")}};
+  std::vector<std::pair<std::string, std::string>> out = {
+      {"Id", field(task, "id")},
+      {"Kind", field(task, "kind")},
+      {"VM", field(task, "vm_name")},
+      {"State", field(task, "state")},
+      {"Progress", field(task, "progress") + " %"},
+      {"Host", field(task, "host")},
+      {"Requested by", field(task, "requested_by")},
+      {"Created (UTC)", time_text(ms(task, "created"))},
+      {"Finished (UTC)", time_text(ms(task, "finished"))},
+      {"Error", field(task, "error_code")},
+      {"Message", field(task, "message")}};
+  if (!has_motion_report(task)) return out;
+  const auto report = motion_report(task);
+  out.insert(out.end(), report.begin(), report.end());
+  return out;
 }
 
 // One line an event, as it comes; with -o json the event's JSON.
@@ -135,6 +141,17 @@ void add_tasks(CLI::App& app, Session& session) {
   show->footer(examples({"holdfast task show t-3f9a1c0d22e1"}));
   show->callback(
       [&session, id] { session.show_pairs(session.get("/v1/tasks/" + api::escape(*id)), task_pairs); });
+  auto* cancel = task->add_subcommand("cancel", "Cancel a vm.migrate; the VM runs on where it is");
+  cancel->add_option("TASK", *id, "Id")->required();
+  cancel->footer(examples({"holdfast task cancel t-3f9a1c0d22e1"}));
+  cancel->callback([&session, id] {
+    const auto ended = session.send("POST", "/v1/tasks/" + api::escape(*id) + "/cancel", json::object());
+    if (!ended.ok()) return session.fail(ended.error());
+    if (session.json())
+      fmt::print("{}\n", ended->dump(2));
+    else
+      fmt::print("Task {} was cancelled; VM {} runs on where it is.\n", field(*ended, "id"), field(*ended, "vm_name"));
+  });
 }
 
 void show_ha(Session& session) {

@@ -68,24 +68,24 @@ constexpr std::array kRefusals = {
 // clang-format off
 using Row = std::array<Verdict, kCommands>;
 using enum Verdict;
-//                                     start     stop    kill    reset   remove      edit
+//                                     start     stop    kill    reset   remove      edit  migrate
 constexpr std::array<std::array<Row, 2>, kVmStates> kTable = {{
-    /* stopped,  wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok}},
-    /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok}}}},
-    /* starting, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, off_first,  ok}},
-    /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok}}}},
-    /* running,  wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok}},
-    /*           wanted running */   {{runs,     ok,     ok,     ok,     off_first,  ok}}}},
-    /* paused,   wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok}},
-    /*           wanted running */   {{waits,    ok,     ok,     ok,     off_first,  ok}}}},
-    /* frozen,   wanted stopped */ {{{{thaws,    thaws,  ok,     thaws,  off_frozen, ok}},
-    /*           wanted running */   {{frozen,   thaws,  ok,     thaws,  off_frozen, ok}}}},
-    /* stopping, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, leaves,     ok}},
-    /*           wanted running */   {{leaves,   ok,     ok,     leaves, leaves,     ok}}}},
-    /* crashed,  wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok}},
-    /*           wanted running */   {{recovers, ok,     ok,     not_up, off_first,  ok}}}},
-    /* failed,   wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok}},
-    /*           wanted running */   {{ok,       ok,     ok,     not_up, off_first,  ok}}}},
+    /* stopped,  wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off}},
+    /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok,   not_up}}}},
+    /* starting, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, off_first,  ok,   leaves}},
+    /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok,   not_up}}}},
+    /* running,  wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok,   leaves}},
+    /*           wanted running */   {{runs,     ok,     ok,     ok,     off_first,  ok,   ok}}}},
+    /* paused,   wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok,   leaves}},
+    /*           wanted running */   {{waits,    ok,     ok,     ok,     off_first,  ok,   waits}}}},
+    /* frozen,   wanted stopped */ {{{{thaws,    thaws,  ok,     thaws,  off_frozen, ok,   frozen}},
+    /*           wanted running */   {{frozen,   thaws,  ok,     thaws,  off_frozen, ok,   frozen}}}},
+    /* stopping, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, leaves,     ok,   leaves}},
+    /*           wanted running */   {{leaves,   ok,     ok,     leaves, leaves,     ok,   leaves}}}},
+    /* crashed,  wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off}},
+    /*           wanted running */   {{recovers, ok,     ok,     not_up, off_first,  ok,   recovers}}}},
+    /* failed,   wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off}},
+    /*           wanted running */   {{ok,       ok,     ok,     not_up, off_first,  ok,   not_up}}}},
 }};
 // clang-format on
 
@@ -138,9 +138,11 @@ Status check_task(Command command, const record::VmRecord& vm, const record::Tas
                    active->kind == TaskKind::vm_reset);
   if (command == Command::kill && ends_with_it) return {};
   const std::string kind = is_known ? std::string(record::name_of(active->kind)) : "another command";
+  const bool can_be_cancelled = is_known && active->kind == TaskKind::vm_migrate;
   return Error{Code::conflict,
-               fmt::format("VM {} is busy: {} (task {}) is under way. Try again when it has ended.",
-                           vm.spec.name, kind, vm.active_task.text)};
+               fmt::format("VM {} is busy: {} (task {}) is under way. Try again when it has ended{}.", vm.spec.name,
+                           kind, vm.active_task.text,
+                           can_be_cancelled ? ", or cancel it: holdfast task cancel " + vm.active_task.text : "")};
 }
 
 }  // namespace

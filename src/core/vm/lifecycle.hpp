@@ -11,8 +11,8 @@
 
 namespace hf::vm {
 
-enum class Command { start, stop, kill, reset, remove, edit };
-inline constexpr std::size_t kCommands = 6;
+enum class Command { start, stop, kill, reset, remove, edit, migrate };
+inline constexpr std::size_t kCommands = 7;
 inline constexpr std::size_t kVmStates = 8;
 
 // status, owner: null where the store has none (the VM never ran).

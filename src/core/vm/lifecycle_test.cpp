@@ -37,8 +37,8 @@ OwnerRecord owned(OwnerRecord::Phase phase) {
 }
 
 constexpr Command kAll[] = {Command::start, Command::stop,   Command::kill,
-                            Command::reset, Command::remove, Command::edit};
-constexpr std::string_view kLetters = "skKrde";  // start, stop, Kill, reset, delete, edit
+                            Command::reset, Command::remove, Command::edit, Command::migrate};
+constexpr std::string_view kLetters = "skKrdem";  // start, stop, Kill, reset, delete, edit, migrate
 
 // The commands that are legal, by their letters.
 std::string legal(VmState state, Desired desired) {
@@ -63,7 +63,7 @@ TEST(LifeCycle, every_cell_is_as_written) {
   const std::map<VmState, std::pair<std::string, std::string>> expected = {
       // wanted stopped, wanted running
       {VmState::stopped, {"sde", "kKe"}},  {VmState::starting, {"Ke", "kKe"}},
-      {VmState::running, {"kKe", "kKre"}}, {VmState::paused, {"kKe", "kKre"}},
+      {VmState::running, {"kKe", "kKrem"}}, {VmState::paused, {"kKe", "kKre"}},
       {VmState::frozen, {"Ke", "Ke"}},     {VmState::stopping, {"Ke", "kKe"}},
       {VmState::crashed, {"sde", "kKe"}},  {VmState::failed, {"sde", "skKe"}},
   };
@@ -133,6 +133,10 @@ TEST(LifeCycle, one_command_at_a_time_but_kill_overrides_start_stop_and_reset) {
   }
   task.kind = TaskKind::vm_delete;
   EXPECT_EQ(check(Command::kill, vm, &status, nullptr, &task).code(), Code::conflict);
+  task.kind = TaskKind::vm_migrate;
+  EXPECT_EQ(check(Command::stop, vm, &status, nullptr, &task).error().what,
+            "VM web is busy: vm.migrate (task task-7) is under way. Try again when it has ended, or cancel it: "
+            "holdfast task cancel task-7.");
 }
 
 TEST(LifeCycle, edit_of_a_running_vm_waits_for_its_next_start) {
