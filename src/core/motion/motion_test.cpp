@@ -164,7 +164,7 @@ class MotionStory : public ::testing::Test {
     done(action::Commit(*ready));
     motion_version_ = version_;
   }
-  OwnerRecord given_to_us() {
+  OwnerRecord committed_now() {
     return committed_owner(core_.view().motion(kVm)->record, core_.view().owner(kVm)->record);
   }
 
@@ -340,7 +340,7 @@ TEST_F(MotionStory, the_word_of_the_source_is_enough_and_the_generation_is_that_
 
 TEST_F(MotionStory, contact_that_lapsed_since_ready_demands_a_claim_first) {
   wait_for_memory();
-  const auto ours = given_to_us();
+  const auto ours = committed_now();
   step(event::GuardReport{2, false, {}});
   put("owners/vm-1", ours);
   EXPECT_EQ(find<action::Activate>(last_), nullptr);
@@ -354,12 +354,26 @@ TEST_F(MotionStory, contact_that_lapsed_since_ready_demands_a_claim_first) {
 
 TEST_F(MotionStory, refusal_of_the_guard_is_not_the_end) {
   wait_for_memory();
-  put("owners/vm-1", given_to_us());
+  put("owners/vm-1", committed_now());
   step(event::Activated{kVm, Epoch{5}, false, true, {}});
   EXPECT_EQ(find<action::Activate>(last_), nullptr);
   EXPECT_EQ(find<action::Kill>(last_), nullptr);
   later(1s);
   EXPECT_NE(find<action::Activate>(last_), nullptr);
+}
+
+TEST_F(MotionStory, commit_that_the_view_knows_first_is_handed_on_before_the_guest_is_ended) {
+  send();
+  ask();
+  const auto committed = committed_now();
+  put("owners/vm-1", committed);
+  ASSERT_NE(find<action::CommittedMotion>(last_), nullptr);
+  EXPECT_EQ(find<action::CommittedMotion>(last_)->version, version_);
+  const auto is_kill = [](const ha::Action& each) { return std::holds_alternative<action::Kill>(each); };
+  const auto is_word = [](const ha::Action& each) { return std::holds_alternative<action::CommittedMotion>(each); };
+  const auto killed = std::find_if(last_.begin(), last_.end(), is_kill);
+  EXPECT_NE(killed, last_.end());
+  EXPECT_LT(std::find_if(last_.begin(), last_.end(), is_word), killed);
 }
 
 // Found by the simulator: both were to run with epoch 5.
@@ -392,7 +406,7 @@ TEST_F(MotionStory, what_waits_is_ended_when_the_motion_is_erased) {
 
 TEST_F(MotionStory, arrived_and_running_ends_the_task_tells_the_datastore_and_only_then_erases_the_motion) {
   wait_for_memory();
-  put("owners/vm-1", given_to_us());
+  put("owners/vm-1", committed_now());
   step(event::Activated{kVm, Epoch{5}, true, false, {}});
   if (find<action::RecordOwner>(last_) == nullptr) ADD_FAILURE() << "the datastore is not told";
   const auto* status = swap_of(last_, "status/vm-1");

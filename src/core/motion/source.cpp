@@ -51,6 +51,12 @@ void Source::reconcile(const AgentContext& context, Agent& agent, Actions& out) 
   }
   for (auto it = leavings_.begin(); it != leavings_.end();) {
     auto current = it++;
+    const auto* owner = context.view.owner(current->first);
+    // The view may know it before the swap's answer comes, and the agent then ends what runs here no more.
+    if (owner != nullptr && is_done(current->second, owner->record)) {
+      committed(current, owner->version, agent, out);
+      continue;
+    }
     if (step(current->first, current->second, context, agent, out)) continue;
     give_up(current, std::nullopt, agent);
   }
@@ -215,7 +221,7 @@ bool Source::on(const event::KeyRead& read, const AgentContext& context, Agent& 
     return true;
   }
   const auto* owner = std::get_if<record::OwnerRecord>(&read.state.value);
-  if (owner != nullptr && owner->motion == leaving.id && owner->epoch >= leaving.epoch.next()) {
+  if (owner != nullptr && is_done(leaving, *owner)) {
     // The version is the commit's only as long as the destination has not claimed again.
     committed(found, read.state.version, agent, out);
   } else if (owner == nullptr || read.state.version != leaving.insisted || bug_ == KeptBug::read_settles_commit) {
@@ -226,6 +232,10 @@ bool Source::on(const event::KeyRead& read, const AgentContext& context, Agent& 
     fence(vm, leaving, *owner, out);
   }
   return true;
+}
+
+bool Source::is_done(const Leaving& leaving, const record::OwnerRecord& owner) {
+  return owner.motion == leaving.id && owner.epoch >= leaving.epoch.next();
 }
 
 void Source::give_up(Leavings::iterator leaving, std::optional<Error> why, Agent& agent) {

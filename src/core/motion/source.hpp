@@ -9,7 +9,7 @@
 // | asked          | stands still | the VM has no swap in flight         | sends the commit -> committing            |
 // | asked          | stands still | MotionFailed, or patience ends       | AbortMotion, ends the motion              |
 // | sending, asked |              | motion erased or over                | AbortMotion                               |
-// | committing     | stands still | done                                 | CommittedMotion; the agent kills its QEMU |
+// | committing     | stands still | done, or seen in the view            | CommittedMotion; the agent kills its QEMU |
 // | committing     | stands still | refused, unavailable                 | AbortMotion, ends the motion              |
 // | committing     | stands still | unknown                              | reads owners/<vm> -> uncertain            |
 // | uncertain      | stands still | read: the record has changed         | it has arrived: as done; else as refused  |
@@ -69,6 +69,8 @@ class Source {
   bool step(const VmId& vm, Leaving& leaving, const ha::AgentContext& context, ha::Agent& agent, Actions& out);
   // Nullopt: the commit cannot be sent now.
   std::optional<TypedTxn> commit(const VmId& vm, const Leaving& leaving, const ha::AgentContext& context) const;
+  // Its commit, as the record shows.
+  static bool is_done(const Leaving& leaving, const record::OwnerRecord& owner);
   void fence(const VmId& vm, Leaving& leaving, const record::OwnerRecord& unchanged, Actions& out);
   void read_owner(const VmId& vm, Leaving& leaving, Actions& out);
   // safety: only if no commit was sent, or it can never be done.
