@@ -232,6 +232,18 @@ TEST_F(Motion, guest_that_outruns_its_link_is_slowed_down_and_arrives) {
   expect_guest_whole();
 }
 
+// For measuring, not for checking: the times of each move (HACKING.md).
+class MotionTimes : public Motion, public testing::WithParamInterface<unsigned> {};
+
+TEST_P(MotionTimes, DISABLED_of_twenty_moves) {
+  memory_mib_ = 256;
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(64, GetParam())));
+  for (int round = 0; round < 20; ++round) ASSERT_NO_FATAL_FAILURE(move());
+  expect_guest_whole();
+}
+
+INSTANTIATE_TEST_SUITE_P(WrittenMegabytesASecond, MotionTimes, testing::Values(0U, 200U));
+
 // Who dies, or what happens, and when.
 enum class Event { sender_killed, receiver_killed, destination_qemu_killed, source_daemon_gone, cancelled };
 enum class Step { copying, ready };
