@@ -82,6 +82,7 @@ Status Source::open() {
   if (monitor_->guest(kQemuLimit) != GuestState::running) {
     return Error{Code::conflict, "The guest does not run: only a running VM is moved with its memory."};
   }
+  TRY(monitor_->prepare_to_save(kQemuLimit));
   guest_ = std::make_unique<PacedGuest>(*monitor_);
   TRY_ASSIGN(qemu::ShimAnswer shim, qemu::ask_shim(dir.memory_socket(), kQemuLimit));
   TRY_ASSIGN(engine::GuestMemory memory, engine::map_guest_memory(shim));
