@@ -14,6 +14,7 @@
 
 #include "base/ensure.hpp"
 #include "base/log.hpp"
+#include "sys/process/hurry.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/engine_monitor.hpp"
@@ -240,7 +241,9 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
   }
   machine->ended = !is_ours;
   log(Level::info, is_ours ? "a running VM is taken up again" : "a VM ended while no daemon ran",
-      {{"vm", vm.text}, {"epoch", std::to_string(record->epoch.number)}, {"pid", std::to_string(record->pid)}});
+      {{"vm", vm.text},
+       {"epoch", std::to_string(record->epoch.number)},
+       {"pid", std::to_string(record->pid)}});
   const std::lock_guard lock(mutex_);
   machines_[vm] = machine;
 }
@@ -331,7 +334,12 @@ Status QemuHypervisor::command(const VmId& vm, std::string_view what) {
 // safety: the caller has been told by the guard that the VM is admitted.
 Status QemuHypervisor::resume(const VmId& vm) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));
-  if (machine->vm.motion.empty()) return command(vm, "cont");
+  if (machine->vm.motion.empty()) {
+    TRY(command(vm, "cont"));
+    // A motion that ended in the middle left it hurried.
+    process::end_hurry(machine->vm.pid, options_.nice);
+    return {};
+  }
   const GuestState state = guest_state(machine->status(kStatusLimit));
   // safety: QEMU takes a `cont` before the memory is there as "run as soon as it is", whoever owns the VM by then.
   if (state == GuestState::waits_for_memory) {
@@ -341,6 +349,7 @@ Status QemuHypervisor::resume(const VmId& vm) {
     return Error{Code::timed_out, "The VM " + vm.text + " does not answer: it may be frozen."};
   }
   TRY(command(vm, "cont"));
+  process::end_hurry(machine->vm.pid, options_.nice);
   // The guest runs already; switches that are not told learn from its first frames.
   if (const Status told = announce(*machine); !told.ok()) {
     log(Level::warn, "a moved VM was not announced to its networks",
