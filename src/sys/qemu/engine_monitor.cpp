@@ -107,8 +107,8 @@ Status EngineMonitor::run(Duration limit) {
   return command("cont", {}, deadline - sys::boot_now());
 }
 
-// QEMU reads its commands byte by byte, ten system calls each: every command costs half a millisecond or more. So the
-// stop has one, and the others go before.
+// QEMU reads its commands byte by byte, six to eight system calls each: every command costs half a millisecond or more.
+// So a save is one command, and the others go before the stop.
 Status EngineMonitor::prepare_to_save(Duration limit) {
   StateFile file{UniqueFd(::memfd_create("device-state", MFD_CLOEXEC)), UniqueFd()};
   if (!file.reader) return from_errno("Cannot make a file for the devices' state", errno);
