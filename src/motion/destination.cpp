@@ -1,11 +1,14 @@
 #include "motion/destination.hpp"
 
+#include <unistd.h>
+
 #include <optional>
 #include <utility>
 
 #include "base/log.hpp"
 #include "engine/attach.hpp"
 #include "sys/process/clock.hpp"
+#include "sys/process/hurry.hpp"
 
 namespace hf::motion {
 namespace {
@@ -43,6 +46,10 @@ Status Destination::receive() {
   }
   TRY(monitor->prepare_to_load(kQemuLimit));
   TRY_ASSIGN(qemu::ShimAnswer shim, qemu::ask_shim(dir.memory_socket(), kQemuLimit));
+  // Both do nothing until the guest stands still. QEMU stays hurried until holdfastd lets the guest run. What places
+  // pages in the rounds before is started later, and is not hurried.
+  process::hurry(shim.qemu_pid);
+  process::hurry(::getpid());
   TRY_ASSIGN(engine::GuestMemory memory, engine::map_guest_memory(shim));
   shim = {};
   TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));

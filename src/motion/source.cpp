@@ -1,6 +1,8 @@
 #include "motion/source.hpp"
 
 #include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,6 +12,7 @@
 #include "base/log.hpp"
 #include "engine/attach.hpp"
 #include "sys/process/clock.hpp"
+#include "sys/process/hurry.hpp"
 #include "sys/process/small_file.hpp"
 
 namespace hf::motion {
@@ -72,6 +75,7 @@ Status Source::copy() {
     guest_->set_share(pacing_.share());
     done_.least_share_percent = std::min(done_.least_share_percent, percent(pacing_.share()));
     TRY(guest_->release());
+    end_hurry();
     TRY(round(std::move(written)));
   }
 }
@@ -82,8 +86,12 @@ Status Source::open() {
   if (monitor_->guest(kQemuLimit) != GuestState::running) {
     return Error{Code::conflict, "The guest does not run: only a running VM is moved with its memory."};
   }
+  TRY(monitor_->prepare_to_save(kQemuLimit));
   guest_ = std::make_unique<PacedGuest>(*monitor_);
   TRY_ASSIGN(qemu::ShimAnswer shim, qemu::ask_shim(dir.memory_socket(), kQemuLimit));
+  qemu_ = shim.qemu_pid;
+  qemu_nice_ = ::getpriority(PRIO_PROCESS, static_cast<id_t>(qemu_));
+  own_nice_ = ::getpriority(PRIO_PROCESS, 0);
   TRY_ASSIGN(engine::GuestMemory memory, engine::map_guest_memory(shim));
   memory_.emplace(std::move(memory));
   TRY_ASSIGN(const bool is_kvm, uses_kvm(dir));
@@ -100,12 +108,25 @@ Status Source::open() {
 }
 
 Status Source::arm() {
+  hurry();
   TRY(guest_->hold());
   TRY(tracker_->arm());
   Laps laps;
   TRY_ASSIGN(const std::string state, monitor_->save_devices(qemu::Images::kept, kQemuLimit));
   save_took_ = laps.lap();
-  return guest_->release();
+  TRY(guest_->release());
+  end_hurry();
+  return {};
+}
+
+void Source::hurry() {
+  process::hurry(qemu_);
+  process::hurry(::getpid());
+}
+
+void Source::end_hurry() {
+  process::end_hurry(qemu_, qemu_nice_);
+  process::end_hurry(::getpid(), own_nice_);
 }
 
 Status Source::round(engine::PageSet pages) {
@@ -124,6 +145,7 @@ Status Source::round(engine::PageSet pages) {
 }
 
 Result<engine::PageSet> Source::scan() {
+  hurry();
   TRY(guest_->hold());
   done_.stop.stop = guest_->standing();
   Laps laps;
@@ -204,6 +226,7 @@ int Source::give_up(const Error& why) {
       log(Level::error, "the guest could not be resumed",
           {{"vm", order_.leg.vm.text}, {"why", resumed.error().what}});
     }
+    if (qemu_ != 0) end_hurry();
   }
   if (tracker_) tracker_->disarm();
   if (sender_) sender_->abort(first.what);

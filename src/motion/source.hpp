@@ -42,6 +42,9 @@ class Source {
   // is known before anything is sent.
   Status arm();
   Status round(engine::PageSet pages);
+  // What the guest waits for while it stands still comes first on this host, or no more than others.
+  void hurry();
+  void end_hurry();
   // Stops the guest and says what was written since the last time.
   Result<engine::PageSet> scan();
   Status stop_for_good(engine::PageSet pages);
@@ -62,7 +65,9 @@ class Source {
   std::unique_ptr<engine::Sender> sender_;
   Pacing pacing_;
   Finished done_;
-  Duration save_took_{};  // at the try
+  int qemu_ = 0;                      // its process
+  int qemu_nice_ = 0, own_nice_ = 0;  // before they were hurried
+  Duration save_took_{};              // at the try
   Instant asked_at_{};
 
   std::mutex mutex_;  // of what the reporting thread shows

@@ -83,6 +83,7 @@ TEST_F(DeviceState, guest_goes_on_in_another_qemu_with_its_disk_and_network) {
   ASSERT_TRUE(from && to);
   const Status prepared = to->prepare_to_load(kStep);
   ASSERT_TRUE(prepared.ok()) << prepared.error().what;
+  ASSERT_TRUE(from->prepare_to_save(kStep).ok());
   Timer timer;
   const Status stopped = from->stop(kStep);
   print("stop", timer.lap());
@@ -114,7 +115,7 @@ TEST_F(DeviceState, guest_goes_on_in_another_qemu_with_its_disk_and_network) {
 TEST_F(DeviceState, guest_goes_on_where_it_was_after_a_last_save_and_can_be_saved_again) {
   boot(kWords, "errors=0");
   const auto monitor = engine(a_);
-  ASSERT_TRUE(monitor);
+  ASSERT_TRUE(monitor && monitor->prepare_to_save(kStep).ok());
   for (int round = 0; round < 3; ++round) {
     ASSERT_TRUE(monitor->stop(kStep).ok());
     const auto state = monitor->save_devices(Images::released, kStep);
@@ -143,6 +144,7 @@ TEST_F(DeviceState, damaged_state_is_refused_and_ends_the_waiting_qemu) {
   boot(kWords, "guest up");
   const auto from = engine(a_);
   ASSERT_TRUE(from);
+  ASSERT_TRUE(from->prepare_to_save(kStep).ok());
   ASSERT_TRUE(from->stop(kStep).ok());
   auto state = from->save_devices(Images::kept, kStep);
   ASSERT_TRUE(state.ok()) << state.error().what;

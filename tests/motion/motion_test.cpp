@@ -2,6 +2,7 @@
 // and whoever dies on the way, it goes on at exactly one side. Method: the real processes on this machine; the test
 // plays holdfastd and the store (who owns the VM) for both sides.
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -171,9 +172,20 @@ class Motion : public test::TwoSides {
     EXPECT_EQ(console(owner_).find("BROKEN"), std::string::npos) << console(owner_);
     EXPECT_EQ(console(owner_).find("errors=1"), std::string::npos) << console(owner_);
   }
+  // No thread of the owner's QEMU goes before others on its host any more.
+  void expect_not_hurried() {
+    const std::string threads = "/proc/" + std::to_string(pids_[owner_.text]) + "/task";
+    std::error_code gone;
+    for (const auto& thread : std::filesystem::directory_iterator(threads, gone)) {
+      const auto id = static_cast<id_t>(std::stoul(thread.path().filename()));
+      EXPECT_EQ(::getpriority(PRIO_PROCESS, id), options_.nice) << thread.path();
+    }
+    EXPECT_FALSE(gone) << gone.message();
+  }
   // Exactly one side can write to the disk, and it does.
   void expect_one_runs() {
     expect_guest_whole();
+    expect_not_hurried();
     EXPECT_TRUE(disk_goes_on());
     const auto there = qemu::EngineMonitor::connect(options_.dir_of(other()).engine_socket(), test::kStep);
     EXPECT_TRUE(!there || (*there)->guest(test::kStep) != GuestState::running);
@@ -231,6 +243,18 @@ TEST_F(Motion, guest_that_outruns_its_link_is_slowed_down_and_arrives) {
   EXPECT_EQ(finished_.least_share_percent, 100U);
   expect_guest_whole();
 }
+
+// For measuring, not for checking: the times of each move (HACKING.md).
+class MotionTimes : public Motion, public testing::WithParamInterface<unsigned> {};
+
+TEST_P(MotionTimes, DISABLED_of_twenty_moves) {
+  memory_mib_ = 256;
+  ASSERT_NO_FATAL_FAILURE(start_guest(words(64, GetParam())));
+  for (int round = 0; round < 20; ++round) ASSERT_NO_FATAL_FAILURE(move());
+  expect_guest_whole();
+}
+
+INSTANTIATE_TEST_SUITE_P(WrittenMegabytesASecond, MotionTimes, testing::Values(0U, 200U));
 
 // Who dies, or what happens, and when.
 enum class Event { sender_killed, receiver_killed, destination_qemu_killed, source_daemon_gone, cancelled };

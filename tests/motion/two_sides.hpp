@@ -20,6 +20,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -115,6 +116,7 @@ class TwoSides : public testing::Test {
     request.bridges = {{"lan", "hfbr", 0}};
     const auto running = hypervisor_->launch(request);
     EXPECT_TRUE(running.ok()) << running.error().what;
+    if (running) pids_[side.text] = running->pid;
     return running ? *running : RunningVm{};
   }
   // Side a runs a guest that says `sign`.
@@ -174,6 +176,7 @@ class TwoSides : public testing::Test {
   }
 
   const VmId a_ = VmId("vm-a"), b_ = VmId("vm-b");
+  std::map<std::string, int> pids_;  // of the latest QEMU of each side
   std::uint64_t memory_mib_ = 128;
   TempFolder folder_;
   lab::GuestImage image_;

@@ -4,14 +4,18 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
 
 #include "base/testing/temp_folder.hpp"
 #include "sys/process/cgroup.hpp"
 #include "sys/process/daemonize.hpp"
 #include "sys/process/host_facts.hpp"
+#include "sys/process/hurry.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/process/write_tracking.hpp"
@@ -85,6 +89,31 @@ TEST_F(ProcessTest, detached_runs_as_the_user_in_the_cgroup_without_new_privileg
   ASSERT_TRUE(has_ended(process->pidfd.get(), 5s));
   EXPECT_EQ(output().rfind("54321\n54322 54323\n3\nNoNewPrivs:\t1\n", 0), 0U) << output();
   EXPECT_NE(output().find("/hf-process-test-"), std::string::npos) << output();
+}
+
+TEST(Hurry, all_threads_of_a_process_are_hurried_and_get_their_nice_value_back) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  const int before = ::getpriority(PRIO_PROCESS, 0);
+  std::atomic<int> other = 0;
+  std::atomic<bool> ending = false;
+  std::thread earlier([&] {
+    other = ::gettid();
+    other.notify_all();
+    ending.wait(false);
+  });
+  other.wait(0);
+  const auto nice_of = [](int thread) { return ::getpriority(PRIO_PROCESS, static_cast<id_t>(thread)); };
+  hurry(::getpid());
+  EXPECT_EQ(nice_of(0), -20);
+  EXPECT_EQ(nice_of(other), -20);
+  std::thread([&] { EXPECT_EQ(nice_of(0), 0); }).join();
+  end_hurry(::getpid(), before);
+  EXPECT_EQ(nice_of(0), before);
+  EXPECT_EQ(nice_of(other), before);
+  std::thread([&] { EXPECT_EQ(nice_of(0), before); }).join();
+  ending = true;
+  ending.notify_all();
+  earlier.join();
 }
 
 TEST_F(ProcessTest, detached_program_that_is_missing_is_an_error) {

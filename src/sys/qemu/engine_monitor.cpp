@@ -4,11 +4,14 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/ensure.hpp"
 #include "base/log.hpp"
 #include "sys/process/clock.hpp"
 #include "sys/qemu/unix_socket.hpp"
@@ -19,21 +22,8 @@ using nlohmann::json;
 using process::UniqueFd;
 
 constexpr Duration kEndNoticed = 20ms;  // that QEMU has ended is not signalled
-
-// Empty, for one writer that may only write: QEMU takes from a descriptor set the one opened as it wants to open it.
-struct WriteOnlyFile {
-  UniqueFd reader;
-  UniqueFd writer;
-};
-
-Result<WriteOnlyFile> make_file() {
-  WriteOnlyFile file{UniqueFd(::memfd_create("device-state", MFD_CLOEXEC)), UniqueFd()};
-  if (!file.reader) return from_errno("Cannot make a file for the devices' state", errno);
-  const std::string path = "/proc/self/fd/" + std::to_string(file.reader.get());
-  file.writer.reset(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!file.writer) return from_errno("Cannot open the file for the devices' state", errno);
-  return file;
-}
+constexpr Duration kGoodbyeLimit = 1s;
+constexpr int kSocketBytes = 4 << 20;  // more than a device state: QEMU finds all of it at once
 
 Result<std::string> content_of(int fd) {
   struct stat status{};
@@ -85,7 +75,14 @@ Result<std::unique_ptr<EngineMonitor>> EngineMonitor::connect(const std::string&
 EngineMonitor::EngineMonitor(std::shared_ptr<Migration> migration, std::unique_ptr<QmpClient> monitor)
     : migration_(std::move(migration)), monitor_(std::move(monitor)) {}
 
-EngineMonitor::~EngineMonitor() = default;
+// A QEMU that goes on would keep the descriptor.
+EngineMonitor::~EngineMonitor() {
+  if (!saved_) return;
+  const json id = {{"fdset-id", saved_->set}};
+  if (const Status removed = command("remove-fd", id.dump(), kGoodbyeLimit); !removed.ok()) {
+    log(Level::debug, "QEMU keeps the descriptor of a device state", {{"why", removed.error().what}});
+  }
+}
 
 Status EngineMonitor::command(std::string_view what, std::string_view arguments, Duration limit,
                               int passed_fd) {
@@ -110,24 +107,36 @@ Status EngineMonitor::run(Duration limit) {
   return command("cont", {}, deadline - sys::boot_now());
 }
 
-Result<std::string> EngineMonitor::save_devices(Images images, Duration limit) {
-  const Instant deadline = sys::boot_now() + limit;
-  TRY_ASSIGN(const WriteOnlyFile file, make_file());
+// QEMU reads its commands byte by byte, six to eight system calls each: every command costs half a millisecond or more.
+// So a save is one command, and the others go before the stop.
+Status EngineMonitor::prepare_to_save(Duration limit) {
+  StateFile file{UniqueFd(::memfd_create("device-state", MFD_CLOEXEC)), UniqueFd()};
+  if (!file.reader) return from_errno("Cannot make a file for the devices' state", errno);
+  const std::string path = "/proc/self/fd/" + std::to_string(file.reader.get());
+  file.writer.reset(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file.writer) return from_errno("Cannot open the file for the devices' state", errno);
   TRY_ASSIGN(const std::string answer, monitor_->execute("add-fd", {}, limit, file.writer.get()));
   const json set = json::parse(answer, nullptr, false);
   if (!set.is_object() || !set.contains("fdset-id") || !set["fdset-id"].is_number_unsigned()) {
     return Error{Code::failed, "QEMU took a descriptor and does not say under which number."};
   }
-  const json id = {{"fdset-id", set["fdset-id"]}};
-  const json arguments = {{"filename", "/dev/fdset/" + set["fdset-id"].dump()},
-                          {"live", images == Images::released}};
-  const Status saved = command("xen-save-devices-state", arguments.dump(), deadline - sys::boot_now());
-  // QEMU closes it the next time the guest runs.
-  if (const Status removed = command("remove-fd", id.dump(), deadline - sys::boot_now()); !removed.ok()) {
-    log(Level::debug, "QEMU keeps a descriptor of a saved device state", {{"why", removed.error().what}});
+  file.set = set["fdset-id"].get<std::uint64_t>();
+  saved_ = std::move(file);
+  return {};
+}
+
+Result<std::string> EngineMonitor::save_devices(Images images, Duration limit) {
+  ENSURE(saved_.has_value(), "a save is prepared");
+  // QEMU's descriptor shares its place in the file with ours.
+  if (::ftruncate(saved_->writer.get(), 0) < 0 || ::lseek(saved_->writer.get(), 0, SEEK_SET) < 0) {
+    return from_errno("Cannot empty the file for the devices' state", errno);
   }
-  if (!saved.ok()) return because("Cannot save the devices' state", saved.error());
-  return content_of(file.reader.get());
+  const json arguments = {{"filename", "/dev/fdset/" + std::to_string(saved_->set)},
+                          {"live", images == Images::released}};
+  if (const Status saved = command("xen-save-devices-state", arguments.dump(), limit); !saved.ok()) {
+    return because("Cannot save the devices' state", saved.error());
+  }
+  return content_of(saved_->reader.get());
 }
 
 Status EngineMonitor::prepare_to_load(Duration limit) {
@@ -139,23 +148,32 @@ Status EngineMonitor::prepare_to_load(Duration limit) {
               R"({"capabilities":[{"capability":"events","state":true},)"
               R"({"capability":"late-block-activate","state":true}]})",
               limit));
-  return command("migrate-set-parameters", R"({"announce-rounds":0})", deadline - sys::boot_now());
-}
-
-Status EngineMonitor::load_devices(std::string_view state, Duration limit) {
-  const Instant deadline = sys::boot_now() + limit;
-  if (state.size() > kDeviceStateMax) return Error{Code::corrupt, "The devices' state is too long."};
+  TRY(command("migrate-set-parameters", R"({"announce-rounds":0})", deadline - sys::boot_now()));
+  // What xen-save-devices-state writes is not followed by a description of itself.
+  TRY(command("qom-set", R"({"path":"/machine","property":"suppress-vmdesc","value":true})",
+              deadline - sys::boot_now()));
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
     return from_errno("Cannot make a socket for the devices' state", errno);
   }
-  const UniqueFd ours(ends[0]);
-  UniqueFd theirs(ends[1]);
-  TRY(command("getfd", R"({"fdname":"devices"})", limit, theirs.get()));
-  theirs.reset();  // QEMU's now: if it ends, writing to it fails
+  UniqueFd ours(ends[0]);
+  const UniqueFd theirs(ends[1]);  // closed by the end: QEMU's alone, so writing to one that has ended fails
+  if (::setsockopt(ours.get(), SOL_SOCKET, SO_SNDBUFFORCE, &kSocketBytes, sizeof kSocketBytes) < 0) {
+    log(Level::debug, "QEMU loads the devices' state from a small socket", {{"why", std::strerror(errno)}});
+  }
+  TRY(command("getfd", R"({"fdname":"devices"})", deadline - sys::boot_now(), theirs.get()));
   TRY(command("migrate-incoming", R"({"uri":"fd:devices"})", deadline - sys::boot_now()));
-  const Status sent = send_all(ours.get(), state, deadline - sys::boot_now());
-  ::shutdown(ours.get(), SHUT_WR);  // QEMU reads to the end of the stream
+  incoming_ = std::move(ours);
+  return {};
+}
+
+Status EngineMonitor::load_devices(std::string_view state, Duration limit) {
+  const Instant deadline = sys::boot_now() + limit;
+  const UniqueFd to_qemu = std::move(incoming_);
+  ENSURE(static_cast<bool>(to_qemu), "a load is prepared, and done once");
+  if (state.size() > kDeviceStateMax) return Error{Code::corrupt, "The devices' state is too long."};
+  const Status sent = send_all(to_qemu.get(), state, limit);
+  ::shutdown(to_qemu.get(), SHUT_WR);  // a state that ends too early is no state
   const Status loaded = wait_until_loaded(deadline);
   if (!loaded.ok() || sent.ok()) return loaded;
   return sent;

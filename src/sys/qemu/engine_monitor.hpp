@@ -6,16 +6,20 @@
 // `migrate-incoming` reads it in a QEMU with `-incoming defer` (docs/interop/qemu-qmp-ref). Both run with
 // `migration.send-configuration=off`. It goes through descriptors that are passed along with the command: QEMU's
 // sandbox lets it start no program, and its user can open no file of ours.
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "port/hypervisor.hpp"
+#include "sys/process/unique_fd.hpp"
 #include "sys/qemu/qmp.hpp"
 
 namespace hf::qemu {
 
-// A VM with 32 disks and 16 NICs has about 200 KiB.
+// Each virtio device has 45 KiB: QEMU saves the 1024 queues that it could have, twice. A VM with one disk and one nic
+// has 208 KiB.
 inline constexpr std::size_t kDeviceStateMax = 32 << 20;
 
 // What a QEMU does with its disk images once its state is saved. released: written back and closed for the other
@@ -37,23 +41,34 @@ class EngineMonitor {
   // safety: REQUIRES: the caller has the right to run the VM. Code::conflict if the guest's memory is not there yet.
   Status run(Duration limit);
 
-  // REQUIRES: the guest is stopped. Code::corrupt beyond kDeviceStateMax.
+  // Once, before save_devices: all of it that can be done while the guest runs.
+  Status prepare_to_save(Duration limit);
+  // REQUIRES: prepare_to_save; the guest is stopped. Code::corrupt beyond kDeviceStateMax.
   Result<std::string> save_devices(Images images, Duration limit);
 
-  // Once, before load_devices. The disk images stay untouched until `run`, and nothing is sent to the networks.
+  // Once, before load_devices. QEMU waits for the state then, and touches nothing meanwhile; it ends by itself when
+  // this object ends before the load. The disk images stay untouched until `run`, and nothing is sent to the networks.
   Status prepare_to_load(Duration limit);
-  // Afterwards the guest is stopped and could run. REQUIRES: prepare_to_load; all of RAM is in place.
+  // Afterwards the guest is stopped and could run. Once. REQUIRES: prepare_to_load; all of RAM is in place.
   // Code::failed: this QEMU is of no further use (it ends by itself).
   Status load_devices(std::string_view state, Duration limit);
 
  private:
   struct Migration;
+  // Empty, for one writer that may only write: QEMU takes from a descriptor set the one opened as it wants to open it.
+  struct StateFile {
+    process::UniqueFd reader;
+    process::UniqueFd writer;
+    std::uint64_t set = 0;  // QEMU's number of the descriptor set
+  };
   EngineMonitor(std::shared_ptr<Migration> migration, std::unique_ptr<QmpClient> monitor);
   Status command(std::string_view what, std::string_view arguments, Duration limit, int passed_fd = -1);
   Status wait_until_loaded(Instant deadline);
 
   const std::shared_ptr<Migration> migration_;  // the monitor's reader writes it
   const std::unique_ptr<QmpClient> monitor_;
+  std::optional<StateFile> saved_;  // what QEMU saves to
+  process::UniqueFd incoming_;      // what QEMU loads from
 };
 
 // "prelaunch", "inmigrate", "paused", "running", ...; empty if QEMU does not answer.

@@ -14,6 +14,7 @@
 
 #include "base/ensure.hpp"
 #include "base/log.hpp"
+#include "sys/process/hurry.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/engine_monitor.hpp"
@@ -240,7 +241,9 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
   }
   machine->ended = !is_ours;
   log(Level::info, is_ours ? "a running VM is taken up again" : "a VM ended while no daemon ran",
-      {{"vm", vm.text}, {"epoch", std::to_string(record->epoch.number)}, {"pid", std::to_string(record->pid)}});
+      {{"vm", vm.text},
+       {"epoch", std::to_string(record->epoch.number)},
+       {"pid", std::to_string(record->pid)}});
   const std::lock_guard lock(mutex_);
   machines_[vm] = machine;
 }
@@ -332,7 +335,11 @@ Status QemuHypervisor::command(const VmId& vm, std::string_view what) {
 Status QemuHypervisor::resume(const VmId& vm) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));
   const bool came = !machine->vm.motion.empty(), did_not_answer = machine->vm.guest == GuestState::unknown;
-  if (!came && !did_not_answer) return command(vm, "cont");
+  if (!came && !did_not_answer) {
+    TRY(command(vm, "cont"));
+    process::end_hurry(machine->vm.pid, options_.nice);  // of a motion that ended in the middle
+    return {};
+  }
   const std::string status = machine->status(kStatusLimit);
   const GuestState state = guest_state(status);
   // safety: as in adopt_one, which could not see it.
@@ -347,6 +354,7 @@ Status QemuHypervisor::resume(const VmId& vm) {
     return Error{Code::timed_out, "The VM " + vm.text + " does not answer: it may be frozen."};
   }
   TRY(command(vm, "cont"));
+  process::end_hurry(machine->vm.pid, options_.nice);
   if (!came) return {};
   // The guest runs already; switches that are not told learn from its first frames.
   if (const Status told = announce(*machine); !told.ok()) {
