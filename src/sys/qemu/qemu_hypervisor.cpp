@@ -241,9 +241,7 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
   }
   machine->ended = !is_ours;
   log(Level::info, is_ours ? "a running VM is taken up again" : "a VM ended while no daemon ran",
-      {{"vm", vm.text},
-       {"epoch", std::to_string(record->epoch.number)},
-       {"pid", std::to_string(record->pid)}});
+      {{"vm", vm.text}, {"epoch", std::to_string(record->epoch.number)}, {"pid", std::to_string(record->pid)}});
   const std::lock_guard lock(mutex_);
   machines_[vm] = machine;
 }
