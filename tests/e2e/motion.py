@@ -105,7 +105,7 @@ def moves(lab):
     since = boots(lab)
     words = [e2e.BIN / "holdfast", "lab", "exec", "--name", lab.name, "net", "--", sys.executable,
              pathlib.Path(__file__).parent / "stream.py", ADDRESS]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stream:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as stream:
         assert stream.stdout.readline() == "begun\n"
         for _ in range(6):
             to = other(lab)
@@ -116,7 +116,8 @@ def moves(lab):
             print(f"  to {to}: {report['took_ms']} ms, {report['rounds']} rounds, {report['bytes_sent'] >> 20} MiB, "
                   f"stop {report['stop_us'] / 1000:.1f} ms")
             intact(lab, since)
-        told = json.loads(stream.communicate()[0])
+        os.killpg(stream.pid, signal.SIGTERM)
+        told = json.loads(stream.stdout.read())
     print(f"  {told}")
     assert told["tcp"] == "held" and told["answers"] > 10
 

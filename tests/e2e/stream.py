@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """stream.py ADDRESS: keeps one TCP connection to the echo service of a guest busy and sends it a datagram every 10 ms,
-until its input ends; then one line of JSON: whether the connection held, the longest time without an answer, and how
+until SIGTERM; then one line of JSON: whether the connection held, the longest time without an answer, and how
 many datagrams in a row were lost at most. In the lab's network: holdfast lab exec net -- tests/e2e/stream.py ADDRESS"""
+import json
+import signal
 import socket
 import struct
 import sys
@@ -13,6 +15,7 @@ PORT = 7
 PATIENCE = 60  # seconds: TCP itself gives up later
 
 address = sys.argv[1]
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 done = threading.Event()
 result = {"tcp": "held", "answers": 0, "longest_ms": 0, "sent": 0, "lost": 0, "lost_in_a_row": 0}
 
@@ -83,7 +86,7 @@ threads = [threading.Thread(target=keep_stream), threading.Thread(target=datagra
 for one in threads:
     one.start()
 print("begun", flush=True)
-sys.stdin.read()
+signal.sigwait({signal.SIGTERM})
 done.set()
 for one in threads:
     one.join()

@@ -7,8 +7,8 @@ QEMUs can act until its guard, which hung as well, has frozen them; their disk w
 over in OVERLAP.
 
 While a VM moves, its QEMU at the destination waits for memory, and the one at the source stands still from the commit
-until it is ended. No page or freezer tells that, but the processor time of their vCPU threads does: both growing, in
-two looks one after the other, is an error.
+until it is ended. No page or freezer tells that, but the processor time of their vCPU threads does: both growing by more than
+RUNS, in two looks one after the other, is an error.
 
 The VM is what QEMU's command line (-uuid) says, not what the cgroup is called.
 """
@@ -21,6 +21,7 @@ import lab as lab_module
 
 PERIOD = 0.02
 OVERLAP = 2.0  # seconds; the machine may be busy
+RUNS = 1e6  # ns; a vCPU thread that only waits wakes up now and then
 
 
 def start_time(pid):
@@ -81,7 +82,7 @@ class Watch:
             if lab_module.read(f"/proc/{qemu.pid}/task/{task}/comm").startswith("CPU "):
                 now += int((lab_module.read(f"/proc/{qemu.pid}/task/{task}/schedstat").split() or ["0"])[0])
         before, self.ran[qemu.pid] = self.ran.get(qemu.pid, now), now
-        return now > before
+        return now - before > RUNS
 
     def can_write(self, qemu, now):
         try:
