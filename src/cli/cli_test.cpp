@@ -192,7 +192,7 @@ TEST_F(Cli, a_move_ends_with_its_report) {
   report.save_us = 1900;
   report.copy_us = 3000;
   report.load_us = 4000;
-  report.commit_us = 2000;
+  report.resume_us = 2000;
   report.tracker = "comparison (takes up to 512 MiB more, and longer stops): the kernel here is 6.1";
   carry_out_move(report);
   const Outcome outcome = holdfast("vm migrate web --to host2");

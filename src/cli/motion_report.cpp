@@ -58,9 +58,9 @@ std::vector<std::pair<std::string, std::string>> motion_report(const json& task)
       {"Pages", fmt::format("{}: {} whole, {} changes, {} zero", plain + delta + zero, plain, delta, zero)},
       {"Sent", fmt::format("{:.1f} MiB", static_cast<double>(number(report, "bytes_sent")) / (1U << 20U))},
       {"Last stop", ms(report, "stop_us") + " ms"},
-      {"... of it", fmt::format("halt {}, scan {}, save {}, copy {}, load {}, commit {}",
+      {"... of it", fmt::format("halt {}, scan {}, save {}, copy {}, load {}, resume {}",
                                 ms(report, "halt_us"), ms(report, "scan_us"), ms(report, "save_us"),
-                                ms(report, "copy_us"), ms(report, "load_us"), ms(report, "commit_us"))}};
+                                ms(report, "copy_us"), ms(report, "load_us"), ms(report, "resume_us"))}};
   const auto tracker = wrapped(field(report, "tracker"));
   for (std::size_t i = 0; i < tracker.size(); ++i) out.emplace_back(i == 0 ? "Tracker" : "", tracker[i]);
   return out;

@@ -7,6 +7,7 @@
 #include "base/log.hpp"
 #include "sys/pki/random.hpp"
 #include "sys/process/cgroup.hpp"
+#include "sys/process/clock.hpp"
 
 namespace hf::daemon {
 namespace {
@@ -58,7 +59,7 @@ record::MotionReport report_of(const record::MotionRecord& motion, const motion:
   report.least_share_percent = static_cast<int>(finished.least_share_percent);
   report.took_ms = ms(finished.took);
   report.slowed_ms = ms(finished.stopped_before);
-  report.stop_us = us(finished.stop.total());
+  report.stop_us = us(finished.stop.total() - finished.stop.commit);  // the destination adds the rest
   report.halt_us = us(finished.stop.stop);
   report.scan_us = us(finished.stop.scan);
   report.save_us = us(finished.stop.save);
@@ -76,6 +77,7 @@ struct Motions::Running {
   std::condition_variable changed;
   std::string endpoint;  // once it listens
   std::optional<Error> failed;
+  std::optional<Instant> loaded_at;
   bool told_committed = false, finished = false;
   std::unique_ptr<motion::MotionProcess> process;  // last: its thread uses all of the above
 };
@@ -152,7 +154,7 @@ void Motions::take(Running& running, const motion::Report& report) {
   std::visit(
       overloaded{
           [&](const motion::Listening& listening) { running.endpoint = listening.endpoint; },
-          [&](const motion::Loaded&) {},
+          [&](const motion::Loaded&) { running.loaded_at = sys::boot_now(); },
           [&](const motion::Arrived& arrived) {
             mailbox_.post(ha::event::Arrived{vm, id, static_cast<ha::Version>(arrived.version)});
           },
@@ -190,6 +192,13 @@ void Motions::tell_committed(const VmId& vm, const TaskId& id, ha::Version versi
   // If it is lost the destination reads it in the store.
   const Status told = running->process->tell(motion::Committed{static_cast<std::uint64_t>(version)});
   if (!told.ok()) log(Level::warn, "A motion process was not told of the commit.", {{"why", told.error().what}});
+}
+
+std::optional<Instant> Motions::loaded_at(const VmId& vm) {
+  const RunningPtr running = find(vm);
+  if (running == nullptr) return std::nullopt;
+  const std::lock_guard lock(running->mutex);
+  return running->loaded_at;
 }
 
 Status Motions::end(const VmId& vm) {

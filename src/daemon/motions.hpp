@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "config/config.hpp"
@@ -41,6 +42,9 @@ class Motions {
   Status send(const record::MotionRecord& motion);
   // safety: the commit was seen to succeed. MotionFinished follows.
   void tell_committed(const VmId& vm, const TaskId& id, ha::Version version);
+
+  // When the destination's process said that all of the guest is here; nullopt: it was not of this daemon.
+  std::optional<Instant> loaded_at(const VmId& vm);
 
   // SIGKILL; returns once it is gone, which takes 5 s at most. Fine if there is none. A source that was told of the
   // commit first has a second to hand that on.

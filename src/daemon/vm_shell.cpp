@@ -5,6 +5,7 @@
 #include "base/log.hpp"
 #include "sys/datastore/call_worker.hpp"
 #include "sys/datastore/datastore.hpp"
+#include "sys/process/clock.hpp"
 
 namespace hf::daemon {
 namespace {
@@ -269,24 +270,27 @@ std::vector<VmShell::Refusal> VmShell::activate_now(const ha::action::Activate& 
   const Status admitted = guard_.admit(admission, activate.generation);
   if (!admitted.ok()) return {{admitted.error(), true}};
   if (const Status begun = hypervisor_.resume(waiting.vm); !begun.ok()) return {{begun.error()}};
-  log_failure("A motion process has not ended.", waiting.vm, motions_.end(waiting.vm));
   return {};
 }
 
 void VmShell::carry_out(const ha::action::Activate& activate) {
   pool_.submit([this, activate] {
+    const auto loaded = motions_.loaded_at(activate.vm.id);
     const auto refusals = activate_now(activate);
     ha::event::Activated activated;
     activated.vm = activate.vm.id;
     activated.epoch = activate.owner.epoch;
     activated.ok = refusals.empty();
+    if (activated.ok && loaded) activated.stood = sys::boot_now() - *loaded;
     if (!activated.ok) {
       activated.refused = refusals.front().refused;
       activated.error = refusals.front().error;
       log(Level::warn, "A VM that has arrived does not run yet.",
           {{"vm", activated.vm.text}, {"why", activated.error.what}});
     }
+    const bool runs = activated.ok;
     mailbox_.post(std::move(activated));
+    if (runs) log_failure("A motion process has not ended.", activate.vm.id, motions_.end(activate.vm.id));
   });
 }
 

@@ -40,7 +40,7 @@ def task(lab, number):
 
 def begin(lab, to, *words):
     """Starts a motion; its task, once memory is copied."""
-    number = lab.ask("vm", "migrate", NAME, "--to", to, "--no-wait", *words)["task"]
+    number = lab.ask("vm", "migrate", NAME, "--to", to, "--no-wait", *words)["id"]
     wait(lambda: task(lab, number)["progress"] > 0 or ended(lab, number), "memory is copied", pause=0.05)
     return number
 

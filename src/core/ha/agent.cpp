@@ -393,6 +393,8 @@ void Agent::add_finished_task(const VmId& vm, const Error* error, const AgentCon
     if (error != nullptr) {
       task.error_code = info(error->code).name;
       task.message = error->what;
+    } else if (auto local = locals_.find(vm); task.kind == TaskKind::vm_migrate && local != locals_.end()) {
+      task.report.resume_us = static_cast<std::uint64_t>(local->second.stood / std::chrono::microseconds(1));
     }
     txn.writes.push_back({key::kTasks + task.id.text, task, 0});
   }
@@ -572,7 +574,9 @@ void Agent::on(const event::Activated& activated, Instant now) {
   if (!asked || local->second.epoch != activated.epoch) return;
   local->second.asked_to_run = false;
   local->second.ask_again_at = now + kSwapRetry;
-  if (activated.ok) local->second.process = Process::running;
+  if (!activated.ok) return;
+  local->second.process = Process::running;
+  local->second.stood = activated.stood;
 }
 
 void Agent::on(const event::Exited& exited, const AgentContext& context, Actions& out) {

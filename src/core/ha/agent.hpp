@@ -105,6 +105,7 @@ class Agent {
     bool may_go_on = false;     // paused: this life knows that nothing of its motion can commit
     bool asked_to_run = false;  // paused, incoming: AbortMotion or Activate is under way
     Instant ask_again_at{};
+    Duration stood{};           // running: as Activated says
     std::optional<Generation> confirmed;  // incoming: the guard's when our claim of this life was sent
   };
   static Local local_of(Epoch epoch, TaskId motion, Process process);

@@ -99,8 +99,9 @@ struct MotionFinished { VmId vm; TaskId id; record::MotionReport report; };
 struct MotionAborted { VmId vm; Epoch epoch; bool ok = false; };
 // Destination: the source's word that its commit was done, with that version.
 struct Arrived { VmId vm; TaskId id; Version version = 0; };
-// Destination: what became of Activate. refused: by the guard; nothing ran.
-struct Activated { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; };
+// Destination: what became of Activate. refused: by the guard; nothing ran. stood: since its memory was there; 0: it is
+// not known.
+struct Activated { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; Duration stood{}; };
 struct OwnerRecorded { VmId vm; Epoch epoch; bool ok = false; };
 }  // namespace event
 

@@ -162,7 +162,7 @@ void Source::tell_reports(const AgentContext& context, Actions& out) {
   for (auto it = reports_.begin(); it != reports_.end();) {
     auto& [id, report] = *it;
     auto task = context.view.tasks.find(id);
-    const bool told = task != context.view.tasks.end() && task->second.record.report == report.text;
+    const bool told = task != context.view.tasks.end() && task->second.record.report.rounds > 0;
     if (told || context.now >= report.until) {
       it = reports_.erase(it);
       continue;
@@ -173,7 +173,10 @@ void Source::tell_reports(const AgentContext& context, Actions& out) {
     if (!due) continue;
     TypedTxn txn;
     record::TaskRecord ended = task->second.record;
+    const std::uint64_t resume_us = ended.report.resume_us;
     ended.report = report.text;
+    ended.report.resume_us = resume_us;
+    ended.report.stop_us += resume_us;
     txn.conditions.push_back({key::kTasks + id.text, task->second.version});
     txn.writes.push_back({key::kTasks + id.text, ended, 0});
     txn.events.push_back(moved_event(ended));

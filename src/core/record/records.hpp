@@ -189,7 +189,7 @@ struct VmStatus {
   bool operator==(const VmStatus&) const = default;
 };
 
-// What a vMotion took, as its source measured it. The guest's last stop is the sum of its parts, in this order.
+// What a vMotion took, as each side measured its own. The guest's last stop is the sum of its parts, in this order.
 struct MotionReport {
   HostId from, to;
   std::uint64_t rounds = 0;  // 0: there is no report
@@ -198,7 +198,9 @@ struct MotionReport {
   int least_share_percent = 100;  // of its time that the guest was left, where it outran the link
   std::uint64_t took_ms = 0;
   std::uint64_t slowed_ms = 0;    // for scans and by the slow-down, before the last stop
-  std::uint64_t stop_us = 0, halt_us = 0, scan_us = 0, save_us = 0, copy_us = 0, load_us = 0, commit_us = 0;
+  std::uint64_t stop_us = 0, halt_us = 0, scan_us = 0, save_us = 0, copy_us = 0, load_us = 0;
+  std::uint64_t resume_us = 0;  // from "loaded" to running, at the destination; 0: its daemon was restarted
+  std::uint64_t commit_us = 0;  // part of it
   std::string tracker;  // which, and why
   bool operator==(const MotionReport&) const = default;
 };
