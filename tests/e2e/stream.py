@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """stream.py ADDRESS: keeps one TCP connection to the echo service of a guest busy and sends it a datagram every 10 ms,
 until its input ends; then one line of JSON: whether the connection held, the longest time without an answer, and how
-many datagrams in a row were lost at most. Runs in the lab's network: holdfast lab exec net -- tests/e2e/stream.py ..."""
+many datagrams in a row were lost at most. Runs in the lab's network:
+holdfast lab exec net -- tests/e2e/stream.py ..."""
 import json
 import socket
 import struct
