@@ -206,7 +206,7 @@ TEST_F(Cli, a_move_ends_with_its_report) {
             "Pages       131072: 10772 whole, 300 changes, 120000 zero\n"
             "Sent        42.0 MiB\n"
             "Last stop   12.3 ms\n"
-            "... of it   halt 0.3, scan 1.1, save 1.9, copy 3.0, load 4.0, commit 2.0\n"
+            "... of it   halt 0.3, scan 1.1, save 1.9, copy 3.0, load 4.0, resume 2.0\n"
             "Tracker     comparison (takes up to 512 MiB more, and longer stops): the\n"
             "            kernel here is 6.1\n");
   const std::string id = api::list_tasks(cluster_.store, 1)->at(0).id.text;

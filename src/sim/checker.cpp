@@ -50,6 +50,12 @@ void Checker::before_commit(int by, const ha::TypedTxn& txn) {
       check_owner_change(by, VmId(vm), write.value);
     const auto* record = std::get_if<record::VmRecord>(&write.value);
     if (record != nullptr && record->desired == record::Desired::stopped) vms_[record->id].lost = true;
+    const auto* owner = std::get_if<OwnerRecord>(&write.value);
+    if (owner != nullptr && owner->phase == Phase::assigned)
+      check_open(VmId(after(write.key, key::kOwners)), owner->host);
+    const auto* motion = std::get_if<record::MotionRecord>(&write.value);
+    if (motion != nullptr && motion->phase == record::MotionRecord::Phase::preparing)
+      check_open(motion->vm, motion->to);
     log_change(write);
   }
   for (const auto& event : txn.events) {
@@ -78,6 +84,11 @@ void Checker::log_change(const ha::TypedTxn::Write& write) {
     w_.trace([&] {
       return fmt::format("store: {}: {} {} from {} to {}", write.key, motion->id.text, name_of(motion->phase),
                          motion->from.text, motion->to.text);
+    });
+  } else if (const auto* maintenance = std::get_if<record::MaintenanceRecord>(&write.value)) {
+    w_.trace([&] {
+      return fmt::format("store: {}: {}{}{}", write.key, name_of(maintenance->state),
+                         maintenance->message.empty() ? "" : ": ", maintenance->message);
     });
   } else if (std::holds_alternative<record::SessionRecord>(write.value)) {
     if (write.lease != 0) w_.trace([&] { return fmt::format("store: {}: begins", write.key); });
@@ -185,6 +196,11 @@ void Checker::check_room(const ha::View& view, const VmId& vm, const HostId& hos
   if (used + memory_of(vm) > w_.params.host_memory_mib) {
     fail("room", fmt::format("{} is given {} with {} MiB in use", host.text, vm.text, used));
   }
+}
+
+void Checker::check_open(const VmId& vm, const HostId& host) {
+  if (w_.store.get(key::kMaintenance + host.text) != nullptr)
+    fail("maintenance", vm.text + " is given to " + host.text + ", which is in maintenance");
 }
 
 void Checker::check_motions(const ha::View& view, const HostId& host) {
@@ -314,7 +330,7 @@ bool Checker::has_room(const record::VmRecord& vm) const {
     if (other != nullptr) used[owner->host] += std::get<record::VmRecord>(other->value).spec.memory_mib;
   }
   for (int host = 0; host < w_.params.hosts; ++host) {
-    if (!w_.host(host).on()) continue;
+    if (!w_.host(host).on() || w_.store.get(key::kMaintenance + w_.host(host).id().text) != nullptr) continue;
     if (used[w_.host(host).id()] + vm.spec.memory_mib <= w_.params.host_memory_mib) return true;
   }
   return false;
@@ -336,13 +352,46 @@ std::string Checker::left_behind() const {
   return {};
 }
 
+// Hosts in maintenance that have VMs though there is room elsewhere, or do not say why.
+std::string Checker::not_evacuated() const {
+  std::set<HostId> holds;
+  for (const auto& state : w_.store.all()) {
+    const auto* owner = std::get_if<OwnerRecord>(&state.value);
+    if (owner == nullptr || owner->phase == Phase::released) continue;
+    holds.insert(owner->host);
+    const auto* vm = w_.store.get(key::kVms + after(state.key, key::kOwners));
+    if (vm == nullptr || w_.store.get(key::kMaintenance + owner->host.text) == nullptr) continue;
+    const auto& record = std::get<record::VmRecord>(vm->value);
+    if (has_room(record)) return record.id.text + " stays on " + owner->host.text + ", which is to be in maintenance";
+  }
+  for (const auto& state : w_.store.all()) {
+    const auto* maintenance = std::get_if<record::MaintenanceRecord>(&state.value);
+    if (maintenance == nullptr) continue;
+    const bool in = maintenance->state == record::MaintenanceRecord::State::in;
+    if (in == (holds.count(maintenance->host) != 0)) return state.key + " has the wrong state";
+    if (in != maintenance->message.empty()) return state.key + " does not say what it waits for";
+  }
+  return {};
+}
+
+// Nothing can be done to it before it runs, and it can run nowhere.
+bool Checker::waits_for_room(const VmId& vm) const {
+  const auto* stored = w_.store.get(key::kVms + vm.text);
+  auto facts = vms_.find(vm);
+  const bool runs = facts != vms_.end() && !facts->second.copies.empty();
+  if (stored == nullptr || runs) return false;
+  const auto& record = std::get<record::VmRecord>(stored->value);
+  return record.desired == record::Desired::running && !has_room(record);
+}
+
 std::string Checker::unsettled() const {
   if (const std::string left = left_behind(); !left.empty()) return left;
+  if (const std::string stays = not_evacuated(); !stays.empty()) return stays;
   for (const auto& state : w_.store.all()) {
     if (const auto* task = std::get_if<record::TaskRecord>(&state.value)) {
       const bool over =
           task->state == record::TaskState::succeeded || task->state == record::TaskState::failed;
-      if (!over)
+      if (!over && !waits_for_room(task->vm))
         return fmt::format("task {} ({} {}) is not over", task->id.text, name_of(task->kind), task->vm.text);
     }
     const auto* vm = std::get_if<record::VmRecord>(&state.value);

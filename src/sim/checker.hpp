@@ -13,6 +13,7 @@
 //   memory           a guest that runs has all of its memory: nothing of it is lost, and it does not boot anew, unless
 //                    its QEMU or its host died, it was stopped, or taken over
 //   room             no decision gives a host more VMs, or more motions, than it can take, as the decider sees it
+//   maintenance      no host is given a VM, nor a motion to it, while its maintenance record is in the store
 //   disk             no disk write of an older epoch after the first of a newer one
 //   edges            owners/<vm> changes along the edges of its life only; only the host itself claims
 //   liveness         healed, everything becomes as it is wanted within a bound
@@ -88,11 +89,14 @@ class Checker {
   void check_move(int by, const VmId& vm, const record::OwnerRecord& before, const record::OwnerRecord& next);
   void check_memory(const Host& host, const Process& process, VmFacts& facts);
   void check_room(const ha::View& view, const VmId& vm, const HostId& host);
+  void check_open(const VmId& vm, const HostId& host);
   void check_motions(const ha::View& view, const HostId& host);
   std::string left_behind() const;
+  std::string not_evacuated() const;
   void check_takeover(const VmId& vm, const record::OwnerRecord& before);
   bool holds_right(const Host& host, const Process& process) const;
   bool has_room(const record::VmRecord& vm) const;
+  bool waits_for_room(const VmId& vm) const;
   void log_change(const ha::TypedTxn::Write& write);
   const Process* process_of(const Copy& copy, const VmId& vm) const;
 

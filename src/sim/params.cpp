@@ -35,10 +35,10 @@ std::string Params::text() const {
       "{} hosts, {} VMs, {} slots, {} store, heartbeat {} ms; up to ms: net {}, store {}, disk {}, watch {}, "
       "launch {}; percent: "
       "heartbeats lost {}, requests lost {}, replies lost {}, commits late {}, replies late {}, motions lost {}; "
-      "migrations {} %; faults every {} ms for {} ms:",
+      "migrations {} %, maintenance {} %; faults every {} ms for {} ms:",
       hosts, vms, slots, store_external ? "external" : "inner", ms(timing.heartbeat), ms(net_max),
       ms(store_max), ms(disk_max), ms(watch_max), ms(launch_max), heartbeat_loss, request_loss, reply_loss,
-      late_commit, reply_delay, motion_loss, migrations, ms(fault_every), ms(fault_length));
+      late_commit, reply_delay, motion_loss, migrations, maintenance, ms(fault_every), ms(fault_length));
   for (const Fault fault : faults) line += fmt::format(" {}", name_of(fault));
   return line;
 }
@@ -83,6 +83,7 @@ void make_moving(Params& p, Rng& rng) {
     if (rng.chance(40)) p.faults.insert(fault);
   }
   if (rng.chance(30)) p.host_memory_mib = 2048;
+  p.maintenance = percent(rng, 40, 15);
 }
 }  // namespace
 

@@ -64,6 +64,7 @@ struct Params {
   int motion_rounds = 3;                         // up to
   Duration motion_round_max = 300ms;
   unsigned migrations = 0;  // percent of the commands
+  unsigned maintenance = 0;  // percent of the commands: a host goes into maintenance, or leaves it
   std::uint64_t host_memory_mib = 8192;
 
   // What the guard may need in all stays within timing.guard_latency: wake + freeze + away + freeze.

@@ -82,6 +82,7 @@ const std::vector<std::pair<std::string_view, ha::KeptBug>>& kept_bugs() {
       {"run_when_loaded", KeptBug::run_when_loaded},
       {"discard_without_owner", KeptBug::discard_without_owner},
       {"placement_ignores_motions", KeptBug::placement_ignores_motions},
+      {"placement_ignores_maintenance", KeptBug::placement_ignores_maintenance},
   };
   return kBugs;
 }

@@ -126,6 +126,7 @@ class Director {
       return true;
     }
     const int index = w_.host_index(HostId(name));
+    if (subject == "maintenance" && index >= 0) return maintenance(HostId(name), verb);
     return index >= 0 && host(subject, index, verb);
   }
 
@@ -199,6 +200,11 @@ class Director {
     if (where == "cancel") return user_.cancel(vm), true;
     if (where != "anywhere" && w_.host_index(HostId(where)) < 0) return false;
     return user_.migrate(vm, where == "anywhere" ? HostId() : HostId(where)), true;
+  }
+
+  bool maintenance(const HostId& host, const std::string& verb) {
+    if (verb == "enter") return user_.enter_maintenance(host), true;
+    return verb == "leave" && (user_.leave_maintenance(host), true);
   }
 
   bool replies(const std::string& verb) {

@@ -103,6 +103,38 @@ void User::next_migration(const VmId& vm) {
   migrate(vm, w_.rng.chance(50) ? HostId() : w_.host(host).id());
 }
 
+bool User::enter_maintenance(const HostId& host) {
+  int open = 0;  // besides it
+  for (int each = 0; each < w_.params.hosts; ++each) {
+    const HostId& other = w_.host(each).id();
+    if (other != host && w_.store.get(key::kMaintenance + other.text) == nullptr) ++open;
+  }
+  if (open == 0) return false;
+  record::MaintenanceRecord maintenance;
+  maintenance.host = host;
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kMaintenance + host.text, 0});
+  txn.writes.push_back({key::kMaintenance + host.text, maintenance, 0});
+  return w_.service.commit_now(txn);
+}
+
+bool User::leave_maintenance(const HostId& host) {
+  const auto* entry = w_.store.get(key::kMaintenance + host.text);
+  if (entry == nullptr) return false;
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kMaintenance + host.text, entry->version});
+  txn.writes.push_back({key::kMaintenance + host.text, {}, 0});
+  return w_.service.commit_now(txn);
+}
+
+void User::next_maintenance() {
+  const HostId& host = w_.host(static_cast<int>(w_.rng.below(static_cast<std::uint64_t>(w_.params.hosts)))).id();
+  if (w_.store.get(key::kMaintenance + host.text) == nullptr)
+    enter_maintenance(host);
+  else
+    leave_maintenance(host);
+}
+
 void User::edit(const VmId& id, bool is_protected) {
   const auto* entry = w_.store.get(key::kVms + id.text);
   if (entry == nullptr) return;
@@ -125,7 +157,9 @@ void User::next() {
     constexpr std::array<TaskKind, 6> kKinds = {TaskKind::vm_start, TaskKind::vm_start, TaskKind::vm_start,
                                                 TaskKind::vm_stop,  TaskKind::vm_kill,  TaskKind::vm_reset};
     const VmId& vm = vms_.at(w_.rng.below(vms_.size()));
-    if (w_.rng.chance(w_.params.migrations))
+    if (w_.params.maintenance > 0 && w_.rng.chance(w_.params.maintenance))
+      next_maintenance();
+    else if (w_.rng.chance(w_.params.migrations))
       next_migration(vm);
     else if (w_.rng.chance(10))
       edit(vm, w_.rng.chance(50));

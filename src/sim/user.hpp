@@ -21,6 +21,9 @@ class User {
   bool migrate(const VmId& vm, const HostId& to);
   // Calls off the motion of a VM, if it is not too late.
   bool cancel(const VmId& vm);
+  // `host maintenance`, and `--leave`. False: refused.
+  bool enter_maintenance(const HostId& host);
+  bool leave_maintenance(const HostId& host);
   // `vm edit`: protected by HA from now on, or not.
   void edit(const VmId& vm, bool is_protected);
   // Random commands from now on.
@@ -30,6 +33,7 @@ class User {
  private:
   void next();
   void next_migration(const VmId& vm);
+  void next_maintenance();
   World& w_;
   int generation_ = 0;
   int tasks_ = 0;

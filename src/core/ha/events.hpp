@@ -182,6 +182,7 @@ enum class KeptBug {
   run_when_loaded,                  // the destination runs as soon as it has everything
   discard_without_owner,            // a restarted destination ends what it finds, whoever owns it
   placement_ignores_motions,        // the memory that a VM in motion needs at its destination counts as free
+  placement_ignores_maintenance,    // what gives a host a VM does not insist that it is not in maintenance
 };
 
 }  // namespace hf::ha

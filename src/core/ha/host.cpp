@@ -17,7 +17,9 @@ HostCore::HostCore(HostId self, Timing timing, std::uint64_t seed, KeptBug bug)
           self, [this] { return next_op_++; }, bug),
       destination_(
           self, [this] { return next_op_++; }, bug),
-      leader_(self, timing, [this] { return next_op_++; }, bug) {}
+      leader_(
+          self, timing, [this] { return next_op_++; },
+          [this] { return TaskId(fmt::format("t-{:012x}", rng_.next() >> 16U)); }, bug) {}
 
 bool HostCore::is_leader() const {
   return leader_.is_leader(leader_context(Instant{}));

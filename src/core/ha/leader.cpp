@@ -91,7 +91,7 @@ bool Leader::on(const event::TxnDone& done, const LeaderContext& context) {
     campaign_at_ = context.now + timing_.tick;
     return true;
   }
-  if (planner_.on(done, context.now)) return true;
+  if (planner_.on(done, context.now) || evacuation_.on(done)) return true;
   auto found = pending_.find(done.op);
   if (found == pending_.end()) return false;
   // Lost, refused or done: the view tells, and each swap was conditional on it. Unknown: patience, then the same.
@@ -111,7 +111,9 @@ void Leader::tick(const LeaderContext& context, Actions& out) {
     look_now_ = true;
     return;
   }
-  planner_.tick({context.view, context.session, health_, context.now}, out);  // first: a look counts what it began
+  const motion::PlannerContext motions{context.view, context.session, health_, context.now};
+  planner_.tick(motions, out);  // first: the others count what it began
+  evacuation_.tick(motions, planner_, out);
   if (look_due(context)) look(context, out);
 }
 
@@ -273,6 +275,9 @@ void Leader::assign(const VmId& vm, bool takeover, const LeaderContext& context,
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, owner == nullptr ? 0 : owner->version});
   txn.conditions.push_back({key::kLeader, context.view.leader->version});
+  if (bug_ != KeptBug::placement_ignores_maintenance) {
+    txn.conditions.push_back({key::kMaintenance + chosen->text, 0});
+  }
   OwnerRecord next;
   next.phase = Phase::assigned;
   next.host = *chosen;

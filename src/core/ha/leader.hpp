@@ -11,7 +11,8 @@
 // | assigned            | not alive             | chooses another: epoch + 1 (a claim in between wins the swap)     |
 // | claimed, guarded    | dead, VM protected    | takes over: assigned to another, epoch + 1, proof in the swap     |
 // | claimed             | anything else         | leaves it                                                         |
-// Who moves while it runs is planned by motion::Planner.
+// A host in maintenance is chosen for none of them, and the swap insists on it.
+// Who moves while it runs is planned by motion::Planner; who shall leave a host, by motion::Evacuation.
 #include <algorithm>
 #include <functional>
 #include <map>
@@ -23,6 +24,7 @@
 #include "core/ha/observer.hpp"
 #include "core/ha/session.hpp"
 #include "core/ha/timing.hpp"
+#include "core/motion/evacuation.hpp"
 #include "core/motion/planner.hpp"
 #include "core/placement/placement.hpp"
 
@@ -41,12 +43,14 @@ class Leader {
  public:
   static constexpr int kStartsPerHostMax = 32;  // under way at once; vSphere's perHostConcurrentFailoversLimit
 
-  Leader(HostId self, Timing timing, std::function<OpId()> make_op, KeptBug bug = KeptBug::none)
+  Leader(HostId self, Timing timing, std::function<OpId()> make_op, std::function<TaskId()> make_task,
+         KeptBug bug = KeptBug::none)
       : self_(std::move(self)),
         timing_(timing),
         make_op_(make_op),
         bug_(bug),
-        planner_(timing.claim_timeout, std::move(make_op)) {}
+        planner_(timing.claim_timeout, make_op, bug),
+        evacuation_(std::move(make_op), std::move(make_task)) {}
 
   void tick(const LeaderContext& context, Actions& out);
   bool on(const event::TxnDone& done, const LeaderContext& context);
@@ -87,6 +91,7 @@ class Leader {
   const std::function<OpId()> make_op_;
   const KeptBug bug_;
   motion::Planner planner_;
+  motion::Evacuation evacuation_;
   std::map<HostId, Assessment> health_;
   std::string brake_;
   bool in_contact_ = false;

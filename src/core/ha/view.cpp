@@ -72,6 +72,7 @@ bool View::put_in_its_map(const KeyState& state) {
   if (auto stat = after(key, k::kStatus)) return put_in(status, VmId(*stat), state);
   if (auto session = after(key, k::kSessions)) return put_in(sessions, HostId(*session), state);
   if (auto incarnation = after(key, k::kIncarnations)) return put_in(incarnations, HostId(*incarnation), state);
+  if (auto host = after(key, k::kMaintenance)) return put_in(maintenance, HostId(*host), state);
   if (auto vm = after(key, k::kVms)) return put_in(vms, VmId(*vm), state);
   if (auto host = after(key, k::kHosts)) return put_in(hosts, HostId(*host), state);
   if (auto task = after(key, k::kTasks)) return put_in(tasks, TaskId(*task), state);
@@ -103,6 +104,7 @@ void View::reset(const std::vector<KeyState>& all, Version as_of) {
   keep_newer(tasks, record::key::kTasks);
   keep_newer(sessions, record::key::kSessions);
   keep_newer(incarnations, record::key::kIncarnations);
+  keep_newer(maintenance, record::key::kMaintenance);
   fresh.revision = revision + 1;
   *this = std::move(fresh);
 }

@@ -36,6 +36,7 @@ struct View {
   std::map<HostId, Stored<record::HostRecord>> hosts;
   std::map<HostId, Stored<record::SessionRecord>> sessions;
   std::map<HostId, Stored<record::SessionRecord>> incarnations;
+  std::map<HostId, Stored<record::MaintenanceRecord>> maintenance;
   std::map<VmId, Stored<record::VmRecord>> vms;
   std::map<VmId, Stored<record::OwnerRecord>> owners;
   std::map<HostId, std::set<VmId>> held;  // the owners that are not released, by their host

@@ -9,6 +9,8 @@ namespace {
 using record::OwnerRecord;
 using record::VmState;
 
+const std::string kMaintenanceOf = "maintenance of ";
+
 std::vector<int> numbers_of(const std::string& version) {
   std::vector<int> numbers = {0};
   for (const char c : version) {
@@ -95,6 +97,22 @@ std::vector<std::string> obstacles_at(const Question& q, const record::VmRecord&
 
 }  // namespace
 
+std::string why_closed(const HostId& host, const ha::View& view) {
+  auto found = view.maintenance.find(host);
+  if (found == view.maintenance.end()) return {};
+  const bool in = found->second.record.state == record::MaintenanceRecord::State::in;
+  return in ? "is in maintenance" : "is entering maintenance";
+}
+
+std::string requester_of(const HostId& host) { return kMaintenanceOf + host.text; }
+
+bool called_off(const record::TaskRecord& task, const ha::View& view) {
+  if (task.requested_by.compare(0, kMaintenanceOf.size(), kMaintenanceOf) != 0) return false;
+  const HostId host(task.requested_by.substr(kMaintenanceOf.size()));
+  const auto* owner = view.owner(task.vm);
+  return view.maintenance.count(host) == 0 || owner == nullptr || owner->record.host != host;
+}
+
 HostId other_side(const record::MotionRecord& motion, const ha::View& view) {
   const auto* owner = view.owner(motion.vm);
   return owner != nullptr && owner->record.host == motion.to ? motion.from : motion.to;
@@ -107,7 +125,7 @@ std::vector<placement::Candidate> use_of_hosts(const ha::View& view, const std::
     auto known = health.find(host);
     if (known == health.end() || known->second.health != ha::Health::alive) continue;
     index[host] = candidates.size();
-    candidates.push_back({&record.record, 0, 0});
+    candidates.push_back({&record.record, 0, 0, why_closed(host, view)});
   }
   const auto add = [&](const HostId& host, const VmId& vm) {
     auto found = index.find(host);
@@ -136,7 +154,9 @@ Answer check(const Question& q) {
   }
   std::vector<placement::Candidate> fit;
   std::vector<std::string> unfit;
+  const auto* owner = q.view.owner(q.vm);
   for (const auto& [host, record] : q.view.hosts) {
+    if (owner != nullptr && owner->record.host == host) continue;
     const auto phrases = obstacles_at(q, vm, host);
     for (const auto& phrase : phrases) unfit.push_back(host.text + " " + phrase + ".");
     if (!phrases.empty()) continue;

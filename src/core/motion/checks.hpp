@@ -28,6 +28,12 @@ Answer check(const Question& question);
 // The hosts that are alive and how much of each is used: by VMs that have it as owner, and by VMs that come to it or
 // have just left it.
 std::vector<placement::Candidate> use_of_hosts(const ha::View& view, const std::map<HostId, ha::Assessment>& health);
+// Why the host takes no VM, a phrase that follows its name; empty: it does.
+std::string why_closed(const HostId& host, const ha::View& view);
+// `requested_by` of the tasks that move VMs away from `host`.
+std::string requester_of(const HostId& host);
+// Such a task that has lost its reason: the host is not to be in maintenance any more, or the VM is not there any more.
+bool called_off(const record::TaskRecord& task, const ha::View& view);
 // The other host, besides the owner, on which a VM in motion has its memory; empty: none.
 HostId other_side(const record::MotionRecord& motion, const ha::View& view);
 

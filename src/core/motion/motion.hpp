@@ -24,6 +24,7 @@ namespace hf::motion {
 
 using ha::Actions;
 using ha::OpId;
+using ha::Stored;
 using ha::TypedTxn;
 using ha::View;
 

@@ -66,6 +66,9 @@ void Planner::supervise(const PlannerContext& context) {
       why = "Another command has taken its place.";
     } else if (stands == Standing::pending && context.now - seen.in_contact >= absence_max_) {
       why = "Host " + (alive(motion.to, context) ? motion.from.text : motion.to.text) + " has lost its contact.";
+    } else if (const std::string closed = why_closed(motion.to, context.view);
+               stands == Standing::pending && !closed.empty()) {
+      why = "Host " + motion.to.text + " " + closed + ".";
     } else if (stands == Standing::pending && preparing && context.now - seen.since >= kPreparingMax) {
       why = "Host " + motion.to.text + " was not ready within a minute.";
     }
@@ -83,6 +86,7 @@ void Planner::begin(const PlannerContext& context, Actions& out) {
     const auto* owner = context.view.owner(task.vm);
     // Arrived, and its record is erased already: the destination ends the task.
     if (owner != nullptr && owner->record.motion == id) continue;
+    if (called_off(task, context.view)) continue;  // Evacuation ends it
     waiting.push_back(&task);
   }
   std::sort(waiting.begin(), waiting.end(), [](const auto* a, const auto* b) {
@@ -112,6 +116,9 @@ void Planner::plan(const TaskRecord& task, const PlannerContext& context,
   txn.conditions.push_back({key::kOwners + task.vm.text, owner.version});
   txn.conditions.push_back({key::kVms + task.vm.text, context.view.vms.at(task.vm).version});
   txn.conditions.push_back({key::kLeader, context.view.leader->version});
+  if (bug_ != ha::KeptBug::placement_ignores_maintenance) {
+    txn.conditions.push_back({key::kMaintenance + answer.to.text, 0});
+  }
   txn.writes.push_back({key::kMotions + task.vm.text, motion, 0});
   reserve(motion, context.view, candidates);
   send(motion, std::move(txn), context, out);

@@ -10,6 +10,7 @@
 // | none, a task waits                                | writes `preparing`                         |
 // | over (motion.hpp)                                 | erases it                                  |
 // | pending, a side without contact for claim_timeout | ends it                                    |
+// | pending, its destination is to be in maintenance  | ends it                                    |
 // | preparing for a minute                            | ends it                                    |
 // | anything else                                     | leaves it to source and destination        |
 // Pure; owned by the leader.
@@ -40,8 +41,8 @@ struct PlannerContext {
 
 class Planner {
  public:
-  Planner(Duration absence_max, std::function<OpId()> make_op)
-      : absence_max_(absence_max), make_op_(make_op), endings_(std::move(make_op)) {}
+  Planner(Duration absence_max, std::function<OpId()> make_op, ha::KeptBug bug = ha::KeptBug::none)
+      : absence_max_(absence_max), bug_(bug), make_op_(make_op), endings_(std::move(make_op)) {}
 
   // REQUIRES: this host is leader.
   void tick(const PlannerContext& context, Actions& out);
@@ -71,6 +72,7 @@ class Planner {
   void send(const record::MotionRecord& motion, TypedTxn txn, const PlannerContext& context, Actions& out);
 
   const Duration absence_max_;
+  const ha::KeptBug bug_;
   const std::function<OpId()> make_op_;
   const Limits limits_;
   Endings endings_;

@@ -220,5 +220,32 @@ TEST_F(Planning, motion_ends_when_a_side_is_away_too_long_but_never_once_it_has_
   EXPECT_EQ(tick().size(), 1u);
 }
 
+TEST_F(Planning, host_in_maintenance_is_no_destination_and_the_plan_insists_that_the_chosen_one_is_not) {
+  add_vm("web", 100);
+  record::MaintenanceRecord maintenance;
+  maintenance.host = HostId("b");
+  put("maintenance/b", maintenance);
+  EXPECT_EQ(ask("web", "b").reasons, std::vector<std::string>{"b is entering maintenance."});
+  const auto commits = tick();
+  ASSERT_EQ(commits.size(), 1u);
+  EXPECT_EQ(planned(commits.front())->to, HostId("c"));
+  const auto& conditions = commits.front().txn.conditions;
+  EXPECT_NE(std::find(conditions.begin(), conditions.end(), ha::TypedTxn::Condition{"maintenance/c", 0}),
+            conditions.end());
+}
+
+TEST_F(Planning, motion_to_a_host_that_enters_maintenance_is_ended) {
+  add_vm("web", 100);
+  add_motion("web", "b", MotionRecord::Phase::ready);
+  record::MaintenanceRecord maintenance;
+  maintenance.host = HostId("b");
+  put("maintenance/b", maintenance);
+  const auto commits = tick();
+  ASSERT_EQ(commits.size(), 1u);
+  EXPECT_TRUE(std::holds_alternative<std::monostate>(commits.front().txn.writes.front().value));
+  const auto& task = std::get<record::TaskRecord>(commits.front().txn.writes.back().value);
+  EXPECT_EQ(task.message, "Host b is entering maintenance.");
+}
+
 }  // namespace
 }  // namespace hf::motion

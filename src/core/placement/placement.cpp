@@ -47,6 +47,7 @@ Need need_of(const record::VmRecord& vm, const std::map<std::string, std::string
 std::vector<std::string> obstacles(const Candidate& candidate, const Need& need) {
   const auto& host = *candidate.host;
   std::vector<std::string> found;
+  if (!candidate.closed.empty()) found.push_back(candidate.closed);
   if (!need.pinned_host.empty() && need.pinned_host != host.host.text) {
     found.emplace_back("is not the host that was asked for");
   }

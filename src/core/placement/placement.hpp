@@ -1,7 +1,7 @@
 #pragma once
-// Placement: which host gets a VM. Pure. Hard conditions first (alive, room, datastores, networks, CPU count, the
-// pinned host); among those that meet them, the one with the largest share of memory left free (then the fewest VMs,
-// then the name).
+// Placement: which host gets a VM. Pure. Hard conditions first (alive, not in maintenance, room, datastores, networks,
+// CPU count, the pinned host); among those that meet them, the one with the largest share of memory left free (then the
+// fewest VMs, then the name).
 #include <map>
 #include <set>
 #include <string>
@@ -16,6 +16,7 @@ struct Candidate {
   const record::HostRecord* host = nullptr;
   std::uint64_t used_mib = 0;  // of VMs that run there or were given to it
   int vms = 0;
+  std::string closed = {};     // why it takes none at all, a phrase: "is in maintenance"; empty: it does
 };
 
 struct Need {

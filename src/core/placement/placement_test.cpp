@@ -50,5 +50,14 @@ TEST(Placement, each_obstacle_is_named_and_nothing_is_chosen) {
             (std::vector<std::string>{"is not the host that was asked for", "does not have network dmz"}));
 }
 
+TEST(Placement, closed_host_is_passed_over_however_empty_it_is) {
+  const auto a = host("a", 1000), b = host("b", 1000);
+  Need need;
+  need.memory_mib = 100;
+  EXPECT_EQ(choose({{&a, 0, 0, "is in maintenance"}, {&b, 500, 3}}, need)->text, "b");
+  EXPECT_EQ(choose({{&a, 0, 0, "is in maintenance"}}, need).error().what,
+            "No host can take a VM of 100 MiB: a is in maintenance.");
+}
+
 }  // namespace
 }  // namespace hf::placement

@@ -36,6 +36,7 @@ using nlohmann::json;
 namespace {
 using Phase = OwnerRecord::Phase;
 using Motion = MotionRecord::Phase;
+using Maintenance = MaintenanceRecord::State;
 
 // The one table of each enum, for JSON and for people, and the field that holds it.
 template <class Enum>
@@ -77,6 +78,8 @@ const Words<Encryption> kEncryptions = {"encryption",
                                         {{Encryption::required, "required"},
                                          {Encryption::opportunistic, "opportunistic"},
                                          {Encryption::off, "off"}}};
+const Words<Maintenance> kMaintenances = {
+    "state", {{Maintenance::entering, "entering"}, {Maintenance::in, "in"}}};
 
 template <class Enum>
 std::string_view text_of(const Words<Enum>& words, Enum value) {
@@ -105,6 +108,7 @@ std::string_view name_of(Desired desired) { return text_of(kDesired, desired); }
 std::string_view name_of(Phase phase) { return text_of(kPhases, phase); }
 std::string_view name_of(Motion phase) { return text_of(kMotions, phase); }
 std::string_view name_of(Encryption encryption) { return text_of(kEncryptions, encryption); }
+std::string_view name_of(Maintenance state) { return text_of(kMaintenances, state); }
 
 void to_json(json& j, VmState state) { j = name_of(state); }
 void to_json(json& j, TaskKind kind) { j = name_of(kind); }
@@ -112,12 +116,14 @@ void to_json(json& j, TaskState state) { j = name_of(state); }
 void to_json(json& j, Desired desired) { j = name_of(desired); }
 void to_json(json& j, Encryption encryption) { j = name_of(encryption); }
 void to_json(json& j, Motion phase) { j = name_of(phase); }
+void to_json(json& j, Maintenance state) { j = name_of(state); }
 void from_json(const json& j, VmState& state) { state = value_of(kVmStates, j); }
 void from_json(const json& j, TaskKind& kind) { kind = value_of(kTaskKinds, j); }
 void from_json(const json& j, TaskState& state) { state = value_of(kTaskStates, j); }
 void from_json(const json& j, Desired& desired) { desired = value_of(kDesired, j); }
 void from_json(const json& j, Encryption& encryption) { encryption = value_of(kEncryptions, j); }
 void from_json(const json& j, Motion& phase) { phase = value_of(kMotions, j); }
+void from_json(const json& j, Maintenance& state) { state = value_of(kMaintenances, j); }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_address, heartbeat_address, cpus,
@@ -126,6 +132,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_a
                                                 motion_mbit)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SessionRecord, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeaderRecord, host, session)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MaintenanceRecord, host, state, message, requested_by, since)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DatastoreRecord, id, name, shared, paths)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NetworkRecord, name, bridge, vlan)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, desired, pinned_host, active_task,
@@ -177,6 +184,7 @@ std::string encode_any(const Record& record) {
 std::string encode(const ClusterRecord& r) { return encode_any(r); }
 std::string encode(const HostRecord& r) { return encode_any(r); }
 std::string encode(const SessionRecord& r) { return encode_any(r); }
+std::string encode(const MaintenanceRecord& r) { return encode_any(r); }
 std::string encode(const LeaderRecord& r) { return encode_any(r); }
 std::string encode(const DatastoreRecord& r) { return encode_any(r); }
 std::string encode(const NetworkRecord& r) { return encode_any(r); }
@@ -201,6 +209,7 @@ Result<Record> decode(const std::string& text) {
 template Result<ClusterRecord> decode(const std::string&);
 template Result<HostRecord> decode(const std::string&);
 template Result<SessionRecord> decode(const std::string&);
+template Result<MaintenanceRecord> decode(const std::string&);
 template Result<LeaderRecord> decode(const std::string&);
 template Result<DatastoreRecord> decode(const std::string&);
 template Result<NetworkRecord> decode(const std::string&);
@@ -228,6 +237,7 @@ Result<Any> decode_at(const std::string& at, const std::string& text) {
       {key::kIncarnations, decode_as<SessionRecord>}, {key::kHosts, decode_as<HostRecord>},
       {key::kTasks, decode_as<TaskRecord>},         {key::kEvents, decode_as<EventRecord>},
       {key::kDatastores, decode_as<DatastoreRecord>}, {key::kNetworks, decode_as<NetworkRecord>},
+      {key::kMaintenance, decode_as<MaintenanceRecord>},
       {key::kLeader, decode_as<LeaderRecord>},      {key::kCluster, decode_as<ClusterRecord>}};
   for (const auto& [prefix, decoder] : kDecoders) {
     if (at.compare(0, prefix.size(), prefix) != 0) continue;

@@ -7,6 +7,7 @@
 //   sessions/<host>         SessionRecord   bound to the host's store lease: its presence is the proof of store contact
 //   incarnations/<host>     SessionRecord   the host's latest session, written with sessions/<host> but kept when the
 //                                           lease ends
+//   maintenance/<host>      MaintenanceRecord  while it is there, the host is given no VM
 //   leader                  LeaderRecord    bound to the same lease
 //   datastores/<id>         DatastoreRecord
 //   datastore-names/<name>  the DatastoreId that has the name
@@ -40,6 +41,7 @@ inline const std::string kLeader = "leader";
 inline const std::string kHosts = "hosts/";
 inline const std::string kSessions = "sessions/";
 inline const std::string kIncarnations = "incarnations/";
+inline const std::string kMaintenance = "maintenance/";
 inline const std::string kDatastores = "datastores/";
 inline const std::string kDatastoreNames = "datastore-names/";
 inline const std::string kNetworks = "networks/";
@@ -83,6 +85,18 @@ struct HostRecord {
 struct SessionRecord {
   SessionId session;
   bool operator==(const SessionRecord&) const = default;
+};
+
+// The host shall be empty of VMs. Made and erased by the API; the rest is the leader's (core/motion/evacuation.hpp).
+// While it is there, whatever gives the host a VM insists that it is not.
+struct MaintenanceRecord {
+  enum class State { entering, in };  // in: nothing owned by it, no motion from or to it
+  HostId host;
+  State state = State::entering;
+  std::string message;  // what it waits for, a sentence; empty: for motions that are under way
+  std::string requested_by;
+  WallMs since = 0;
+  bool operator==(const MaintenanceRecord&) const = default;
 };
 
 struct LeaderRecord {
@@ -243,7 +257,8 @@ struct EventRecord {
 
 // Any record, for code that handles changes of all keys. monostate: erased, or a key this version does not know.
 using Any = std::variant<std::monostate, ClusterRecord, HostRecord, SessionRecord, LeaderRecord, DatastoreRecord,
-                         NetworkRecord, VmRecord, OwnerRecord, VmStatus, TaskRecord, EventRecord, MotionRecord>;
+                         NetworkRecord, VmRecord, OwnerRecord, VmStatus, TaskRecord, EventRecord, MotionRecord,
+                         MaintenanceRecord>;
 // The record kind follows from the key. monostate for keys that hold none (vm-names/, secrets/); Code::corrupt as
 // decode.
 Result<Any> decode_at(const std::string& key, const std::string& text);
@@ -254,6 +269,7 @@ std::string encode(const Any&);
 std::string encode(const ClusterRecord&);
 std::string encode(const HostRecord&);
 std::string encode(const SessionRecord&);
+std::string encode(const MaintenanceRecord&);
 std::string encode(const LeaderRecord&);
 std::string encode(const DatastoreRecord&);
 std::string encode(const NetworkRecord&);
@@ -273,5 +289,6 @@ std::string_view name_of(Desired);
 std::string_view name_of(OwnerRecord::Phase);
 std::string_view name_of(MotionRecord::Phase);
 std::string_view name_of(Encryption);
+std::string_view name_of(MaintenanceRecord::State);
 
 }  // namespace hf::record

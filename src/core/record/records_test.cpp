@@ -122,6 +122,20 @@ TEST(Records, motion_with_an_unknown_phase_or_without_a_field_is_corrupt) {
   EXPECT_EQ(decode<MotionRecord>(replaced(kMotionText, "\"session_to\"", "\"session\"")).code(), Code::corrupt);
 }
 
+TEST(Records, maintenance_is_read_back_and_an_unknown_state_is_corrupt) {
+  MaintenanceRecord record;
+  record.host = HostId("a");
+  record.state = MaintenanceRecord::State::in;
+  record.message = "It waits.";
+  record.requested_by = "admin";
+  record.since = 5;
+  const std::string text =
+      R"({"format":1,"host":"a","message":"It waits.","requested_by":"admin","since":5,"state":"in"})";
+  EXPECT_EQ(encode(record), text);
+  EXPECT_EQ(std::get<MaintenanceRecord>(*decode_at("maintenance/a", text)), record);
+  EXPECT_EQ(decode<MaintenanceRecord>(R"({"format":1,"host":"a","state":"out"})").code(), Code::corrupt);
+}
+
 TEST(Records, owner_names_the_motion_that_brought_it_and_an_older_record_names_none) {
   OwnerRecord owner;
   owner.phase = OwnerRecord::Phase::claimed;
