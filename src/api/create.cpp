@@ -126,9 +126,14 @@ Status Operations::check_start_room(const VmRecord& vm, const std::string& host)
       return Error{Code::not_found, "There is no host named " + host + ": `holdfast host ls` lists them."};
     if (!hosts.front().connected)
       return Error{Code::unavailable, "Host " + host + " is not connected to the cluster now."};
+    if (hosts.front().maintenance) {
+      return Error{Code::conflict, "Host " + host + " is in maintenance: it is given no VM until it leaves it."};
+    }
   }
-  std::erase_if(hosts, [](const auto& one) { return !one.connected; });
-  if (hosts.empty()) return Error{Code::unavailable, "No host is connected to the cluster now."};
+  std::erase_if(hosts, [](const auto& one) { return !one.connected || one.maintenance; });
+  if (hosts.empty()) {
+    return Error{Code::unavailable, "No host is connected to the cluster now that is not in maintenance."};
+  }
   const auto free = [](const HostView& one) {
     return one.host.memory_mib > one.memory_used_mib ? one.host.memory_mib - one.memory_used_mib : 0;
   };

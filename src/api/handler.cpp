@@ -110,6 +110,8 @@ const std::vector<Route>& routes() {
       {"GET", "/v1/hosts", "list_hosts"},
       {"GET", "/v1/hosts/{host}", "show_host"},
       {"DELETE", "/v1/hosts/{host}", "remove_host", Access::admins},
+      {"PUT", "/v1/hosts/{host}/maintenance", "enter_maintenance"},
+      {"DELETE", "/v1/hosts/{host}/maintenance", "leave_maintenance"},
       {"GET", "/v1/hosts/{host}/local", "show_host_local"},
       {"GET", "/v1/datastores", "list_datastores"},
       {"POST", "/v1/datastores", "add_datastore"},
@@ -166,6 +168,7 @@ struct Handler::Inner {
   Result<Response> forward(const HostId& host, const Call& call);
   Result<Response> spec(const Call& call);
   Result<Response> ha();
+  Result<Response> maintenance(const Call& call, bool enter);
   Result<Response> remove_host(const Call& call);
   Result<Response> make_invite(const Call& call);
   Result<Response> add_member(const Call& call);
@@ -207,6 +210,7 @@ Result<Response> Handler::Inner::run(const std::string_view id, const Call& call
   if (id == "edit_vm") return edit(call);
   if (id == "migrate_vm") return migrate(call);
   if (id == "cancel_task") return cancel(call);
+  if (id == "enter_maintenance" || id == "leave_maintenance") return maintenance(call, id == "enter_maintenance");
   if (id == "add_datastore") return add_datastore(call);
   if (id == "add_network") return add_network(call);
   if (id == "remove_host") return remove_host(call);
@@ -394,6 +398,24 @@ Result<Response> Handler::Inner::ha() {
                {"heartbeat_ms", cluster.cluster.heartbeat_ms},
                {"vms", list}};
   return json_response(j.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+Result<Response> Handler::Inner::maintenance(const Call& call, bool enter) {
+  const std::string& host = call.names.at("host");
+  TRY(Body(call.request.body).finish());
+  TRY_ASSIGN(const HostView before, show_host(store, host));
+  TRY_ASSIGN(const HostView after,
+             enter ? operations.enter_maintenance(host, call.by) : operations.leave_maintenance(host));
+  if (before.maintenance.has_value() == after.maintenance.has_value()) return json_response(to_json(after));
+  record::EventRecord event;
+  event.severity = "info";
+  event.kind = enter ? "host.maintenance.enter" : "host.maintenance.leave";
+  event.host = services.here();
+  event.subject = host;
+  const char* what = enter ? " is to enter maintenance, asked for by " : " was taken out of maintenance by ";
+  event.text = "Host " + host + what + call.by.who + ".";
+  emit(store, event, world.now());
+  return json_response(to_json(after));
 }
 
 // The inventory first: from then on the host is refused. Asked again, the rest is done again.

@@ -46,6 +46,7 @@ Result<std::vector<Versioned<Record>>> read_all(Store& store, const std::string&
 HF_READERS(ClusterRecord)
 HF_READERS(HostRecord)
 HF_READERS(SessionRecord)
+HF_READERS(MaintenanceRecord)
 HF_READERS(LeaderRecord)
 HF_READERS(DatastoreRecord)
 HF_READERS(NetworkRecord)
@@ -126,6 +127,7 @@ Result<std::vector<HostView>> list_hosts(Store& store) {
   TRY_ASSIGN(const auto hosts, read_all<record::HostRecord>(store, key::kHosts));
   TRY_ASSIGN(const auto sessions, store.list(key::kSessions));
   TRY_ASSIGN(const auto leader, read_or_none<record::LeaderRecord>(store, key::kLeader));
+  TRY_ASSIGN(const auto maintenance, read_all<record::MaintenanceRecord>(store, key::kMaintenance));
   TRY_ASSIGN(const auto vms, list_vms(store));
   std::set<std::string> connected;
   for (const auto& session : sessions.entries) connected.insert(session.key.substr(key::kSessions.size()));
@@ -139,6 +141,9 @@ Result<std::vector<HostView>> list_hosts(Store& store) {
       if (!vm.owner || !is_owned(*vm.owner) || vm.owner->host != host.record.host) continue;
       ++view.vms;
       view.memory_used_mib += vm.vm.spec.memory_mib;
+    }
+    for (const auto& one : maintenance) {
+      if (one.record.host == host.record.host) view.maintenance = one.record;
     }
     out.push_back(std::move(view));
   }

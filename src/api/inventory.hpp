@@ -51,6 +51,7 @@ struct HostView {
   bool leader = false;
   int vms = 0;                        // that it owns
   std::uint64_t memory_used_mib = 0;  // of those VMs
+  std::optional<record::MaintenanceRecord> maintenance;
 };
 
 struct ClusterView {

@@ -122,6 +122,9 @@ TEST_F(OpenApi, answers_have_the_described_properties) {
       {"GET", "/v1/ha/timing", "/v1/ha/timing", ""},
       {"POST", "/v1/invites", "/v1/invites", R"({"host":"host3"})"},
       {"POST", "/v1/members", "/v1/members", "{}", pki::Role::host},
+      {"PUT", "/v1/hosts/host2/maintenance", "/v1/hosts/{host}/maintenance", ""},
+      {"GET", "/v1/hosts", "/v1/hosts", ""},
+      {"DELETE", "/v1/hosts/host2/maintenance", "/v1/hosts/{host}/maintenance", ""},
       {"DELETE", "/v1/hosts/host2", "/v1/hosts/{host}", ""},
   };
   for (const auto& one : cases) {

@@ -90,6 +90,11 @@ class Operations {
   Result<record::DatastoreRecord> add_datastore(record::DatastoreRecord wanted);
   Result<record::NetworkRecord> add_network(const record::NetworkRecord& wanted);
 
+  // From now on the host is given no VM, and the leader has its VMs moved away; `show_host` says how far it is. Asking
+  // again changes nothing and succeeds. Code::conflict: no other host could take a VM.
+  Result<HostView> enter_maintenance(const std::string& name, const Actor& by);
+  // Also while it enters: what is not on its way yet stays. Succeeds where the host is in none.
+  Result<HostView> leave_maintenance(const std::string& name);
   // Code::conflict: it is connected, or VMs are its. Removing it again changes nothing and succeeds.
   Status remove_host(const std::string& name);
   // An invite was made with this certificate: if the host was removed, this one's key is accepted all the same.
@@ -119,6 +124,7 @@ class Operations {
   Status run_write(const std::string& subject, const std::function<Result<Txn>()>& attempt);
 
   Result<Txn> plan_cancel(const std::string& id);
+  Result<Txn> plan_maintenance(const std::string& name, const std::string& by);
   Result<Plan> plan_create(vm::VmSpec spec, const std::string& import_host, const Actor& by);
   Status check_new(const vm::VmSpec& spec, const VmId& self, Txn& txn);
   Status fill_macs(vm::VmSpec& spec, const VmId& self);

@@ -564,5 +564,48 @@ TEST_F(OperationsTest, removing_a_host_leaves_nothing_of_it_and_can_be_repeated)
   EXPECT_TRUE(operations_.remove_host("host2").ok());
 }
 
+TEST_F(OperationsTest, maintenance_is_noted_once_and_taken_back) {
+  const auto entered = operations_.enter_maintenance("host1", by_);
+  ASSERT_TRUE(entered.ok()) << entered.error().what;
+  record::MaintenanceRecord expected;
+  expected.host = HostId("host1");
+  expected.requested_by = "tester";
+  expected.since = 1700000000000;
+  EXPECT_EQ(entered->maintenance, expected);
+  const auto before = store_.list("")->version;
+  EXPECT_TRUE(operations_.enter_maintenance("host1", {"other", {}}).ok());
+  EXPECT_EQ(store_.list("")->version, before);
+  const auto left = operations_.leave_maintenance("host1");
+  ASSERT_TRUE(left.ok()) << left.error().what;
+  EXPECT_FALSE(left->maintenance);
+  EXPECT_TRUE(operations_.leave_maintenance("host1").ok());
+}
+
+TEST_F(OperationsTest, maintenance_is_refused_where_vms_have_nowhere_to_go) {
+  expect_error(operations_.enter_maintenance("host9", by_), Code::not_found,
+               "There is no host named host9: `holdfast host ls` lists them.");
+  EXPECT_EQ(operations_.leave_maintenance("host9").code(), Code::not_found);
+  ASSERT_TRUE(operations_.enter_maintenance("host1", by_).ok());
+  expect_error(operations_.enter_maintenance("host2", by_), Code::conflict,
+               "Every other host is in maintenance already. Take one out first: `holdfast host maintenance host1 "
+               "--leave`.");
+  ASSERT_TRUE(operations_.leave_maintenance("host1").ok());
+  store_.erase(key::kSessions + "host1");
+  expect_error(operations_.enter_maintenance("host2", by_), Code::conflict,
+               "No other host is connected, so the VMs of host2 have nowhere to go. Bring another host back first.");
+}
+
+TEST_F(OperationsTest, host_in_maintenance_gets_no_start_and_no_move) {
+  cluster_.run_vm("web", "host1", 512);
+  finish(created("db", 3000));
+  ASSERT_TRUE(operations_.enter_maintenance("host2", by_).ok());
+  expect_error(operations_.start_vm("db", "host2", by_), Code::conflict,
+               "Host host2 is in maintenance: it is given no VM until it leaves it.");
+  const auto answer = operations_.check_migration("web", {HostId("host2"), {}});
+  ASSERT_TRUE(answer.ok());
+  EXPECT_EQ(answer->reasons, std::vector<std::string>{"host2 is entering maintenance."});
+  EXPECT_TRUE(operations_.start_vm("db", "", by_).ok());
+}
+
 }  // namespace
 }  // namespace hf::api

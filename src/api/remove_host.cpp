@@ -35,7 +35,8 @@ Status Operations::remove_host(const std::string& name) {
                        ". Stop it, or wait until it was restarted elsewhere, then remove the host."};
     }
     return Txn{{{host.key, host.version}, {session.key, 0}, {incarnation.key, incarnation.version}},
-               {erase(host.key), erase(incarnation.key), put(kRemovedHosts + name, "keys")}};
+               {erase(host.key), erase(incarnation.key), erase(key::kMaintenance + name),
+                put(kRemovedHosts + name, "keys")}};
   });
 }
 

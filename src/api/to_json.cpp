@@ -45,6 +45,7 @@ std::string to_json(const HostView& view) {
   j["leader"] = view.leader;
   j["vms"] = view.vms;
   j["memory_used_mib"] = view.memory_used_mib;
+  j["maintenance"] = view.maintenance ? plain(*view.maintenance) : json();
   return text(j);
 }
 

@@ -14,6 +14,7 @@ namespace hf::cli {
 
 void add_vm_commands(CLI::App& app, Session& session);
 void add_inventory_commands(CLI::App& app, Session& session);  // host, datastore, network
+void add_host_maintenance(CLI::App& host, Session& session);   // of `host`
 void add_cluster_commands(CLI::App& app, Session& session);
 void add_watch_commands(CLI::App& app, Session& session);  // event, task, ha
 void add_other_commands(CLI::App& app, Session& session);  // completion, version, help

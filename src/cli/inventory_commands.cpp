@@ -21,11 +21,16 @@ std::string memory_text(const json& host) {
                      size_text(host.value("memory_mib", std::uint64_t{0})));
 }
 
-std::string state_of(const json& host) { return host.value("connected", false) ? "connected" : "lost"; }
+std::string state_of(const json& host) {
+  if (!host.value("connected", false)) return "lost";
+  const std::string maintenance = field(host, "maintenance.state");
+  return maintenance.empty() ? "connected" : maintenance == "in" ? "maintenance" : "entering maintenance";
+}
 
 Table host_table(const json& answer, bool wide) {
   Table table{{"NAME", "STATE", "LEADER", "VMS", "CPUS", "MEMORY USED", "ACCELERATOR"}, {}, 1};
   if (wide) table.head.insert(table.head.end(), {"API", "HEARTBEAT", "QEMU", "VERSION"});
+  table.head.emplace_back("MESSAGE");
   for (const auto& host : answer.at("hosts")) {
     std::vector<std::string> row = {
         field(host, "host"),       state_of(host),      host.value("leader", false) ? "yes" : "",
@@ -35,6 +40,7 @@ Table host_table(const json& answer, bool wide) {
       for (const char* name : {"api_address", "heartbeat_address", "qemu_version", "version"})
         row.push_back(field(host, name));
     }
+    row.push_back(field(host, "maintenance.message"));
     table.rows.push_back(std::move(row));
   }
   return table;
@@ -44,6 +50,7 @@ std::vector<std::pair<std::string, std::string>> host_pairs(const json& host) {
   std::vector<std::pair<std::string, std::string>> out = {
       {"Name", field(host, "host")},
       {"State", state_of(host)},
+      {"Message", field(host, "maintenance.message")},
       {"Leader", host.value("leader", false) ? "yes" : "no"},
       {"VMs", field(host, "vms")},
       {"CPUs", field(host, "cpus")},
@@ -164,6 +171,7 @@ void add_host(CLI::App& app, Session& session) {
   show->footer(examples({"holdfast host show host1"}));
   show->callback(
       [&session, name] { session.show_pairs(session.get("/v1/hosts/" + api::escape(*name)), host_pairs); });
+  add_host_maintenance(*host, session);
   add_host_remove(*host, session);
 }
 

@@ -55,14 +55,10 @@ class ProgressLine {
   }
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
-  void show(const json& task) {
+  void show(const std::string& text) {
     if (!terminal_.is_terminal || SteadyClock::now() - begun_ < std::chrono::seconds(1)) return;
     static constexpr const char* kWheel[] = {"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"};
-    const auto percent = task.value("progress", 0);
-    std::string line =
-        fmt::format("{} {} {}", kWheel[turn_++ % 10], field(task, "kind"), field(task, "vm_name"));
-    if (percent > 0) line += fmt::format(" {} %", percent);
-    if (!field(task, "message").empty()) line += ": " + printable(field(task, "message"));
+    std::string line = fmt::format("{} {}", kWheel[turn_++ % 10], printable(text));
     while (terminal_.width > 1 && columns_of(line) >= static_cast<std::size_t>(terminal_.width))
       line.pop_back();
     std::fprintf(stderr, "\r\x1b[K%s", line.c_str());
@@ -76,6 +72,14 @@ class ProgressLine {
   unsigned turn_ = 0;
   bool shown_ = false;
 };
+
+Session::Sight sight_of_task(const json& task) {
+  const std::string state = field(task, "state");
+  std::string line = field(task, "kind") + " " + field(task, "vm_name");
+  if (const auto percent = task.value("progress", 0); percent > 0) line += fmt::format(" {} %", percent);
+  if (!field(task, "message").empty()) line += ": " + field(task, "message");
+  return {state == "succeeded" || state == "failed", line};
+}
 }  // namespace
 
 std::string field(const json& object, const std::string& path) {
@@ -181,6 +185,37 @@ nlohmann::json Session::with_report(nlohmann::json task) {
   return task;
 }
 
+std::optional<nlohmann::json> Session::watch(const nlohmann::json& first, const std::string& path,
+                                             const std::function<Sight(const nlohmann::json&)>& look,
+                                             const std::string& leaving) {
+  const InterruptFlag flag;
+  ProgressLine line(terminal);
+  auto seen = SteadyClock::now();
+  nlohmann::json present = first;
+  int pause_ms = 20;
+  for (Sight sight = look(present); !sight.over; sight = look(present)) {
+    line.show(sight.line);
+    if (interrupted == 0) ::poll(nullptr, 0, pause_ms);
+    if (interrupted != 0) {
+      fmt::print(stderr, "\n{}\n", leaving);
+      status = kInterruptedStatus;
+      return std::nullopt;
+    }
+    pause_ms = std::min(pause_ms * 2, 250);
+    auto next = get(path);
+    const bool patient =
+        !next.ok() && next.code() == Code::unavailable && SteadyClock::now() - seen < kPatience;
+    if (patient) continue;
+    if (!next.ok()) {
+      fail({Code::outcome_unknown, "It was accepted, but cannot be followed: " + next.error().what + " " + leaving});
+      return std::nullopt;
+    }
+    seen = SteadyClock::now();
+    present = std::move(*next);
+  }
+  return present;
+}
+
 void Session::follow(const Result<nlohmann::json>& accepted) {
   if (!accepted.ok()) return fail(accepted.error());
   const std::string id = field(*accepted, "id");
@@ -189,31 +224,11 @@ void Session::follow(const Result<nlohmann::json>& accepted) {
     return;
   }
   const InterruptFlag flag;
-  ProgressLine line(terminal);
-  auto seen = SteadyClock::now();
-  nlohmann::json task = *accepted;
-  int pause_ms = 20;
-  while (field(task, "state") != "succeeded" && field(task, "state") != "failed") {
-    line.show(task);
-    if (interrupted == 0) ::poll(nullptr, 0, pause_ms);
-    if (interrupted != 0) {
-      fmt::print(stderr, "\nTask {} goes on. Watch it: holdfast task show {}.\n", id, id);
-      if (field(task, "kind") == "vm.migrate") fmt::print(stderr, "Cancel it: holdfast task cancel {}.\n", id);
-      status = kInterruptedStatus;
-      return;
-    }
-    pause_ms = std::min(pause_ms * 2, 250);
-    auto next = get("/v1/tasks/" + id);
-    const bool patient =
-        !next.ok() && next.code() == Code::unavailable && SteadyClock::now() - seen < kPatience;
-    if (patient) continue;
-    if (!next.ok()) {
-      return fail({Code::outcome_unknown,
-                   "Task " + id + " was accepted, but cannot be followed: " + next.error().what});
-    }
-    seen = SteadyClock::now();
-    task = std::move(*next);
-  }
+  std::string leaving = fmt::format("Task {} goes on. Watch it: holdfast task show {}.", id, id);
+  if (field(*accepted, "kind") == "vm.migrate") leaving += fmt::format("\nCancel it: holdfast task cancel {}.", id);
+  auto ended = watch(*accepted, "/v1/tasks/" + id, sight_of_task, leaving);
+  if (!ended) return;
+  nlohmann::json task = std::move(*ended);
   const bool moved = field(task, "kind") == "vm.migrate" && field(task, "state") == "succeeded";
   if (moved) task = with_report(std::move(task));
   say_end(task);

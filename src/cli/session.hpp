@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,15 @@ struct Session {
       const std::function<std::vector<std::pair<std::string, std::string>>(const nlohmann::json&)>& pairs);
   // Waits for the accepted task (unless no_wait) and says how it ended.
   void follow(const Result<nlohmann::json>& accepted);
+  struct Sight {
+    bool over = false;
+    std::string line;  // of progress
+  };
+  // Asks for `path` until `look` says that it is over, with a line of progress on a terminal; gives the last answer.
+  // nullopt: Ctrl-C, then `leaving` is shown; or it cannot be asked any more. `first`: what is known of it.
+  std::optional<nlohmann::json> watch(const nlohmann::json& first, const std::string& path,
+                                      const std::function<Sight(const nlohmann::json&)>& look,
+                                      const std::string& leaving);
 
  private:
   void print_pairs(const std::vector<std::pair<std::string, std::string>>& lines) const;

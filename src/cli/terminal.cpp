@@ -68,7 +68,7 @@ Colour colour_of_state(std::string_view state) {
   if (state == "running" || state == "succeeded" || state == "connected") return Colour::green;
   if (state == "failed" || state == "crashed" || state == "lost" || state == "error") return Colour::red;
   if (state == "paused" || state == "frozen" || state == "starting" || state == "stopping" || state == "queued" ||
-      state == "warning") {
+      state == "warning" || state == "maintenance" || state == "entering maintenance") {
     return Colour::yellow;
   }
   return state == "stopped" ? Colour::dim : Colour::none;
