@@ -84,7 +84,7 @@ Figures measure(const std::vector<ha::KeyState>& all) {
   session.on(ha::event::TxnDone{2, ha::Outcome::done, 1}, now, actions);
   view.apply_own({key::kLeader, 2, record::LeaderRecord{self, session.id()}});
   ha::Observer observer(timing);
-  ha::Leader leader(self, timing, make_op);
+  ha::Leader leader(self, timing, make_op, [] { return TaskId("t-1"); });
   const auto context = [&](Instant at) {
     return ha::LeaderContext{.view = view,
                              .session = session,

@@ -7,8 +7,8 @@ QEMUs can act until its guard, which hung as well, has frozen them; their disk w
 over in OVERLAP.
 
 While a VM moves, its QEMU at the destination waits for memory, and the one at the source stands still from the commit
-until it is ended. No page or freezer tells that, but the processor time of their vCPU threads does: both growing by more than
-RUNS, in two looks one after the other, is an error.
+until it is ended. No page or freezer tells that, but the processor time of their vCPU threads does: both growing by
+more than RUNS, in two looks one after the other, is an error.
 
 The VM is what QEMU's command line (-uuid) says, not what the cgroup is called.
 """

@@ -145,8 +145,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MotionRecord, id, vm, from, to, epoch, phase,
                                    generation_to)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionReport, from, to, rounds, zero_pages, delta_pages, plain_pages,
                                                 bytes_sent, state_bytes, least_share_percent, took_ms, slowed_ms,
-                                                stop_us, halt_us, scan_us, save_us, copy_us, load_us, resume_us, commit_us,
-                                                tracker)
+                                                stop_us, halt_us, scan_us, save_us, copy_us, load_us, resume_us,
+                                                commit_us, tracker)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress,
                                                 error_code, message, created, finished, disk, size_bytes,
                                                 timeout_seconds, to, limits, report, requested_by)
