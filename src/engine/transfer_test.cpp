@@ -227,7 +227,7 @@ TEST(Receiver, a_source_that_sends_pages_after_the_device_state_is_refused) {
   };
   const Outcome outcome =
       run_both(send, [&] { return receive_all(listener, to, destination.memory, state); });
-  EXPECT_EQ(outcome.source.code(), Code::failed);
+  EXPECT_FALSE(outcome.source.ok());  // why may be lost with the connections
   EXPECT_EQ(outcome.destination.code(), Code::corrupt);
   EXPECT_EQ(destination.at(0)[0], std::byte{1});
 }

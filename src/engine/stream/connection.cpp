@@ -77,7 +77,8 @@ Status Connection::wait(short events, Duration patience) const {
   const timespec timeout = to_timespec(patience);
   const int ready = ::ppoll(waiting, 2, &timeout, nullptr);
   if (ready < 0 && errno != EINTR) return from_errno("Cannot wait for the connection to " + peer_, errno);
-  if (waiting[1].revents != 0) return failure_.status();
+  // What has come is read first: the other side's last words are among it when its connections break.
+  if (waiting[1].revents != 0 && !(events == POLLIN && (waiting[0].revents & POLLIN) != 0)) return failure_.status();
   if (ready == 0) return gone("moved nothing for " + seconds_of(patience) + ".");
   return {};
 }

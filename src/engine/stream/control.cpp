@@ -52,7 +52,11 @@ Result<Frame> Control::read_once(std::optional<Instant> deadline) {
 // What has arrived is read before a failure is noticed, so the other side's words come first.
 Result<Frame> Control::read(std::optional<Instant> deadline) {
   Result<Frame> frame = read_once(deadline);
-  if (!frame.ok()) fail(frame.error());
+  if (frame.ok()) return frame;
+  // What came first ended the motion, unless it was only the connections that broke.
+  const Status first = failure_.status();
+  if (!first.ok() && !(first.code() == Code::unavailable && frame.code() == Code::failed)) return first.error();
+  fail(frame.error());
   return frame;
 }
 
