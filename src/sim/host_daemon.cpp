@@ -211,9 +211,15 @@ void Host::keep_alive(ha::OpId op, ha::LeaseNumber lease) {
 void Host::commit(ha::OpId op, const ha::TypedTxn& txn) {
   w_.checker.decided(*this, txn);
   auto version = std::make_shared<ha::Version>(0);  // shared by the deed and the answer
+  Duration late{};
+  for (const auto& write : txn.writes) {
+    const auto* motion = std::get_if<record::MotionRecord>(&write.value);
+    const bool commits = motion != nullptr && motion->phase == record::MotionRecord::Phase::committed;
+    if (commits && w_.strike_commit) late = w_.strike_commit(*motion);
+  }
   w_.service.request(
       index_, true, [this, txn, version] { return w_.service.commit(index_, txn, *version); },
-      [this, op, version](ha::Outcome outcome) { deliver(ha::event::TxnDone{op, outcome, *version}); });
+      [this, op, version](ha::Outcome outcome) { deliver(ha::event::TxnDone{op, outcome, *version}); }, late);
 }
 
 void Host::read(ha::OpId op, const std::string& key) {

@@ -1,5 +1,7 @@
 #include "sim/nemesis.hpp"
 
+#include <array>
+
 #include "sim/world.hpp"
 
 namespace hf::sim {
@@ -39,7 +41,12 @@ void Nemesis::heal() {
   }
 }
 
-void Nemesis::unleash() { next(); }
+void Nemesis::unleash() {
+  w_.strike_commit = [this, g = generation_](const record::MotionRecord& motion) {
+    return g == generation_ ? strike_commit(motion) : Duration{};
+  };
+  next();
+}
 
 void Nemesis::next() {
   const Duration wait = w_.between(0ms, 2 * w_.params.fault_every);
@@ -161,6 +168,21 @@ void Nemesis::motion_crash() {
   if (all.empty()) return;
   const auto& [host, vm] = all.at(w_.rng.below(all.size()));
   w_.host(host).crash_engine(vm);
+}
+
+// The windows around a commit are narrow: what strikes there, and how late it is carried out, must fit together.
+Duration Nemesis::strike_commit(const record::MotionRecord& motion) {
+  if (!w_.rng.chance(w_.params.strikes)) return {};
+  constexpr std::array<Fault, 5> kFaults = {Fault::daemon_crash, Fault::contact_loss, Fault::store_cut,
+                                            Fault::power_loss, Fault::daemon_pause};
+  const Fault fault = kFaults.at(w_.rng.below(kFaults.size()));
+  const int side = w_.host_index(w_.rng.chance(50) ? motion.from : motion.to);
+  const Duration length = w_.rng.chance(50) ? w_.between(10ms, 1s)
+                                            : w_.between(w_.params.timing.freeze_after, 2 * w_.params.timing.lease_ttl);
+  w_.queue.after(w_.between(0ms, 50ms), [=, this, g = generation_] {
+    if (g == generation_) strike(fault, side, length);
+  });
+  return w_.rng.chance(50) ? w_.between(0ms, 2s) : w_.between(0ms, 2 * w_.params.timing.lease_ttl);
 }
 
 void Nemesis::strike(Fault fault, int which, Duration length) {

@@ -4,6 +4,7 @@
 // survive (doc/simulator.md).
 #include <string>
 
+#include "core/record/records.hpp"
 #include "sim/params.hpp"
 #include "sim/queue.hpp"
 
@@ -36,6 +37,7 @@ class Nemesis {
   void disturb_guard(int host, bool crash);
   void vm_ends(bool shutdown);
   void motion_crash();
+  Duration strike_commit(const record::MotionRecord& motion);
   int any_host();
   int any_disk();
 

@@ -84,6 +84,7 @@ void make_moving(Params& p, Rng& rng) {
   }
   if (rng.chance(30)) p.host_memory_mib = 2048;
   p.maintenance = percent(rng, 40, 15);
+  if (rng.chance(50)) p.strikes = static_cast<unsigned>(rng.between(20, 90));
 }
 }  // namespace
 

@@ -63,6 +63,7 @@ struct Params {
   unsigned motion_loss = 0, motion_doubled = 0;  // percent of what motion processes say
   int motion_rounds = 3;                         // up to
   Duration motion_round_max = 300ms;
+  unsigned strikes = 0;  // percent of the motions whose commit is struck: late, and a side of it with a fault
   unsigned migrations = 0;  // percent of the commands
   unsigned maintenance = 0;  // percent of the commands: a host goes into maintenance, or leaves it
   std::uint64_t host_memory_mib = 8192;

@@ -112,7 +112,7 @@ bool StoreService::commit_now(const ha::TypedTxn& txn) {
 }
 
 void StoreService::request(int host, bool writes, std::function<ha::Outcome()> deed,
-                           std::function<void(ha::Outcome)> answer) {
+                           std::function<void(ha::Outcome)> answer, Duration late) {
   auto& caller = w_.host(host);
   const int life = caller.daemon.life();
   const Time gives_up = w_.queue.now() + kPatience;
@@ -130,7 +130,7 @@ void StoreService::request(int host, bool writes, std::function<ha::Outcome()> d
   }
   reply(gives_up, ha::Outcome::unknown);
   if (w_.rng.chance(w_.faulty.request_loss)) return;
-  Duration takes = w_.between(0ms, w_.params.store_max);
+  Duration takes = late + w_.between(0ms, w_.params.store_max);
   if (writes && slow_commits > 0) takes += w_.between(0ms, 8s);
   if (writes && w_.rng.chance(w_.faulty.late_commit)) takes += w_.between(1s, 6s);
   w_.queue.after(takes, [this, host, deed = std::move(deed), reply] {

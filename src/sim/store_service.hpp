@@ -21,9 +21,9 @@ class StoreService {
 
   // A request of a host's daemon. `deed` runs at the store, at most once; `answer` at the caller, exactly
   // once, unless the daemon's life ends before. A deed's own outcome is given on; Outcome::unknown covers
-  // a lost answer.
+  // a lost answer. `late`: that much later than it would.
   void request(int host, bool writes, std::function<ha::Outcome()> deed,
-               std::function<void(ha::Outcome)> answer);
+               std::function<void(ha::Outcome)> answer, Duration late = {});
   // Of a user at a healthy client. False: the store cannot be reached or refuses.
   bool commit_now(const ha::TypedTxn& txn);
   // safety: the only way to the records; every commit passes the checker.

@@ -65,6 +65,8 @@ class Disks {
 
 class World {
  public:
+  // Told when a motion's commit is sent; says how much later it is carried out. Of the nemesis.
+  std::function<Duration(const record::MotionRecord&)> strike_commit;
   World(Params params, ha::KeptBug bug, bool tracing);
   World(const World&) = delete;
   World& operator=(const World&) = delete;

@@ -21,6 +21,7 @@ import lab as lab_module
 
 PERIOD = 0.02
 OVERLAP = 2.0  # seconds; the machine may be busy
+PF_EXITING = 4  # include/linux/sched.h
 RUNS = 1e6  # ns; a vCPU thread that only waits wakes up now and then
 
 
@@ -79,7 +80,9 @@ class Watch:
         """Its vCPUs have run since the last look at it."""
         now = 0
         for task in qemu.tasks():
-            if lab_module.read(f"/proc/{qemu.pid}/task/{task}/comm").startswith("CPU "):
+            stat = lab_module.read(f"/proc/{qemu.pid}/task/{task}/stat").rpartition(")")[2].split()
+            ends = len(stat) < 7 or int(stat[6]) & PF_EXITING  # it gives its memory back, which takes time as well
+            if not ends and lab_module.read(f"/proc/{qemu.pid}/task/{task}/comm").startswith("CPU "):
                 now += int((lab_module.read(f"/proc/{qemu.pid}/task/{task}/schedstat").split() or ["0"])[0])
         before, self.ran[qemu.pid] = self.ran.get(qemu.pid, now), now
         return now - before > RUNS
