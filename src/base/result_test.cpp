@@ -53,7 +53,7 @@ TEST(Result, the_error_of_a_success_stops_the_process) {
 TEST(Result, the_value_of_a_failure_stops_the_process) {
   Result<std::string> failed = Error{Code::invalid, "No."};
   EXPECT_DEATH(failed.value(), "holds an error has no value");
-  EXPECT_DEATH((void)failed->size(), "holds an error has no value");
+  EXPECT_DEATH((void)failed->size(), "holds an error has no value");  // stops in the call
   EXPECT_DEATH(std::as_const(failed).value(), "holds an error has no value");
 }
 
