@@ -68,7 +68,9 @@ class TwoSides : public testing::Test {
     options_.log_dir = folder_ / "log";
     options_.cgroup_root = *mount + "/hf-motion-" + std::to_string(::getpid());
     options_.uid = options_.gid = kUser;
-    options_.shim = HF_SHIM;
+    // QEMU's user may not be able to read the build folder.
+    options_.shim = folder_ / "libholdfast_shim.so";
+    std::filesystem::copy_file(HF_SHIM, options_.shim);
     options_.launch_limit = kStep;
     std::filesystem::create_directories(folder_ / "store/vm-a");
     std::filesystem::create_symlink("vm-a", folder_ / "store/vm-b");

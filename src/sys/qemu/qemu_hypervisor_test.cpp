@@ -254,7 +254,9 @@ TEST_F(QemuHypervisorTest, real_command_line_runs_under_this_user) {
 
 TEST_F(QemuHypervisorTest, running_vm_says_how_its_memory_can_be_tracked_also_to_a_later_daemon) {
   options_.command = vm::qemu_command;
-  options_.shim = HF_SHIM;
+  // QEMU's user may not be able to read the build folder.
+  options_.shim = folder_ + "/libholdfast_shim.so";
+  std::filesystem::copy_file(HF_SHIM, options_.shim);
   restart_daemon();
   const auto running = hypervisor_->launch(request());
   ASSERT_TRUE(running.ok()) << running.error().what;
