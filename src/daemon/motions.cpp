@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "base/overloaded.hpp"
 #include "sys/pki/random.hpp"
 #include "sys/process/cgroup.hpp"
 #include "sys/process/clock.hpp"
@@ -18,13 +19,6 @@ constexpr Duration kHandOnLimit = 1s;
 constexpr Duration kStopMax = 20ms;  // without --max-stop; ARCHITECTURE.md
 constexpr std::uint64_t kBytesPerMbit = 125'000;
 constexpr int kFirstRoundShare = 90;  // percent shown: the later rounds share what is left
-
-template <class... Fs>
-struct overloaded : Fs... {
-  using Fs::operator()...;
-};
-template <class... Fs>
-overloaded(Fs...) -> overloaded<Fs...>;
 
 engine::Encryption encryption_of(record::Encryption encryption) {
   switch (encryption) {

@@ -1,17 +1,10 @@
 // The shell of the daemon: events in, actions out.
 #include "base/ensure.hpp"
+#include "base/overloaded.hpp"
 #include "sim/host.hpp"
 #include "sim/world.hpp"
 
 namespace hf::sim {
-namespace {
-template <class... Fs>
-struct overloaded : Fs... {
-  using Fs::operator()...;
-};
-template <class... Fs>
-overloaded(Fs...) -> overloaded<Fs...>;
-}  // namespace
 
 void Host::start_daemon() {
   if (!on_ || daemon.alive()) return;

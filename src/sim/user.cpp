@@ -38,6 +38,18 @@ void User::create_some(int count) {
   }
 }
 
+bool User::ask(record::VmRecord vm, ha::Version read, record::TaskRecord task) {
+  task.id = TaskId(fmt::format("task-{}", ++tasks_));
+  task.vm = vm.id;
+  task.state = record::TaskState::running;
+  vm.active_task = task.id;
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kVms + vm.id.text, read});
+  txn.writes.push_back({key::kVms + vm.id.text, vm, 0});
+  txn.writes.push_back({key::kTasks + task.id.text, task, 0});
+  return w_.service.commit_now(txn);
+}
+
 bool User::command(const VmId& id, TaskKind kind) {
   const auto* entry = w_.store.get(key::kVms + id.text);
   if (entry == nullptr) return false;
@@ -51,19 +63,11 @@ bool User::command(const VmId& id, TaskKind kind) {
   const bool running = vm.desired == Desired::running;
   if (running == (kind == TaskKind::vm_start)) return false;  // nothing to do, or nothing to do it to
   record::TaskRecord task;
-  task.id = TaskId(fmt::format("task-{}", ++tasks_));
   task.kind = kind;
-  task.vm = id;
-  task.state = record::TaskState::running;
   task.timeout_seconds = kind == TaskKind::vm_stop ? 5 : 0;
   if (kind == TaskKind::vm_start) vm.desired = Desired::running;
   if (kind == TaskKind::vm_stop || kind == TaskKind::vm_kill) vm.desired = Desired::stopped;
-  vm.active_task = task.id;
-  ha::TypedTxn txn;
-  txn.conditions.push_back({key::kVms + id.text, entry->version});
-  txn.writes.push_back({key::kVms + id.text, vm, 0});
-  txn.writes.push_back({key::kTasks + task.id.text, task, 0});
-  return w_.service.commit_now(txn);
+  return ask(std::move(vm), entry->version, std::move(task));
 }
 
 bool User::migrate(const VmId& id, const HostId& to) {
@@ -72,17 +76,9 @@ bool User::migrate(const VmId& id, const HostId& to) {
   auto vm = std::get<record::VmRecord>(entry->value);
   if (!vm.active_task.empty() || vm.desired != Desired::running) return false;
   record::TaskRecord task;
-  task.id = TaskId(fmt::format("task-{}", ++tasks_));
   task.kind = TaskKind::vm_migrate;
-  task.vm = id;
-  task.state = record::TaskState::running;
   task.to = to;
-  vm.active_task = task.id;
-  ha::TypedTxn txn;
-  txn.conditions.push_back({key::kVms + id.text, entry->version});
-  txn.writes.push_back({key::kVms + id.text, vm, 0});
-  txn.writes.push_back({key::kTasks + task.id.text, task, 0});
-  return w_.service.commit_now(txn);
+  return ask(std::move(vm), entry->version, std::move(task));
 }
 
 bool User::cancel(const VmId& id) {

@@ -3,6 +3,7 @@
 // `active_task` is the lock against two commands at once. Owned by a run.
 #include <string>
 
+#include "core/ha/view.hpp"
 #include "core/record/records.hpp"
 #include "sim/queue.hpp"
 
@@ -31,6 +32,8 @@ class User {
   void end() { ++generation_; }
 
  private:
+  // Makes the task the VM's, as it was read with that version. False: refused.
+  bool ask(record::VmRecord vm, ha::Version read, record::TaskRecord task);
   void next();
   void next_migration(const VmId& vm);
   void next_maintenance();

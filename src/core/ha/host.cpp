@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/overloaded.hpp"
+
 namespace hf::ha {
 
 HostCore::HostCore(HostId self, Timing timing, std::uint64_t seed, KeptBug bug)
@@ -45,15 +47,6 @@ void HostCore::remember(const Actions& actions) {
     if (const auto* commit = std::get_if<action::Commit>(&action)) in_flight_[commit->op] = commit->txn.writes;
   }
 }
-
-namespace {
-template <class... Fs>
-struct overloaded : Fs... {
-  using Fs::operator()...;
-};
-template <class... Fs>
-overloaded(Fs...) -> overloaded<Fs...>;
-}  // namespace
 
 void HostCore::take(const Event& event, Instant now, Actions& out) {
   std::visit(

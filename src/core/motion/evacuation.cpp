@@ -161,19 +161,12 @@ void Evacuation::call_off(Round& round, Actions& out) {
     // Under way, or arrived and about to be noted.
     if (view.motion(task.vm) != nullptr || owner->record.motion == id) continue;
     if (in_flight(key::kVms + task.vm.text, round.context.now)) continue;
-    record::VmRecord freed = vm->second.record;
-    freed.active_task = TaskId();
-    TaskRecord ended = task;
-    ended.state = TaskState::failed;
-    ended.error_code = info(Code::conflict).name;
-    ended.message = "It was cancelled: the VM need not leave its host any more.";
     TypedTxn txn;
-    txn.conditions.push_back({key::kVms + task.vm.text, vm->second.version});
+    free_of_task(vm->second, txn);
+    fail_task(task, Error{Code::conflict, "It was cancelled: the VM need not leave its host any more."}, txn);
     txn.conditions.push_back({key::kOwners + task.vm.text, owner->version});
     txn.conditions.push_back({key::kMotions + task.vm.text, 0});
     txn.conditions.push_back({key::kLeader, view.leader->version});
-    txn.writes.push_back({key::kVms + task.vm.text, freed, 0});
-    txn.writes.push_back({key::kTasks + id.text, ended, 0});
     send(key::kVms + task.vm.text, std::move(txn), round.context.now, out);
   }
 }

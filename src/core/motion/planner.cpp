@@ -1,5 +1,7 @@
 #include "core/motion/planner.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace hf::motion {
@@ -139,18 +141,10 @@ bool Planner::within_limits(const HostId& host, const PlannerContext& context) c
 void Planner::refuse(const TaskRecord& task, const std::vector<std::string>& reasons, const PlannerContext& context,
                      Actions& out) {
   TypedTxn txn;
-  const auto& vm = context.view.vms.at(task.vm);
-  record::VmRecord freed = vm.record;
-  freed.active_task = TaskId();
-  TaskRecord ended = task;
-  ended.state = TaskState::failed;
-  ended.error_code = info(Code::unsupported).name;
-  for (const auto& reason : reasons) ended.message += (ended.message.empty() ? "" : "\n") + reason;
-  txn.conditions.push_back({key::kVms + task.vm.text, vm.version});
+  free_of_task(context.view.vms.at(task.vm), txn);
+  fail_task(task, Error{Code::unsupported, fmt::format("{}", fmt::join(reasons, "\n"))}, txn);
   txn.conditions.push_back({key::kLeader, context.view.leader->version});
   txn.conditions.push_back({key::kMotions + task.vm.text, 0});
-  txn.writes.push_back({key::kVms + task.vm.text, freed, 0});
-  txn.writes.push_back({key::kTasks + task.id.text, ended, 0});
   MotionRecord none;
   none.vm = task.vm;
   send(none, std::move(txn), context, out);
