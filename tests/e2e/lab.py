@@ -5,6 +5,7 @@ Every wait is for a condition, with a limit that only a failure reaches. HOLDFAS
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -269,12 +270,26 @@ class Lab:
         assert done.returncode == 0, f"the ledger of {name} is broken:\n{done.stdout}{done.stderr}"
         return dict(pair.split("=") for pair in done.stdout.split())
 
+    def stream(self, address):
+        """Starts stream.py to a guest inside the lab's network; end_of() it gives what it saw."""
+        words = [BIN / "holdfast", "lab", "exec", "--name", self.name, "net", "--", sys.executable,
+                 ROOT / "tests/e2e/stream.py", address]
+        stream = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        assert stream.stdout.readline() == "begun\n"
+        return stream
+
     def probe(self, *addresses):
         """Starts a prober inside the lab's network: one line each time an address begins or ceases to answer. A session
         of its own, to be ended as a group."""
         return subprocess.Popen([BIN / "holdfast", "lab", "exec", "--name", self.name, "net", "--", sys.executable,
                                  ROOT / "tests/e2e/probe.py", *addresses], stdout=subprocess.PIPE, text=True,
                                 start_new_session=True)
+
+
+def end_of(stream):
+    os.killpg(stream.pid, signal.SIGTERM)
+    with stream:
+        return json.loads(stream.stdout.read())
 
 
 def run(tests, name, hosts=3, setup=None):

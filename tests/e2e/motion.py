@@ -1,12 +1,8 @@
 #!/usr/bin/env python3
 """A running VM moves between hosts: its memory, its disk and its connections with it, and whatever is killed meanwhile,
 it runs once, with its memory, and nothing is left behind."""
-import json
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 
 import lab as e2e
 from lab import wait
@@ -103,21 +99,17 @@ def clean(lab):
 def moves(lab):
     """Six moves: the guest never boots, one TCP connection lasts through all of them, the last stop is reported."""
     since = boots(lab)
-    words = [e2e.BIN / "holdfast", "lab", "exec", "--name", lab.name, "net", "--", sys.executable,
-             pathlib.Path(__file__).parent / "stream.py", ADDRESS]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as stream:
-        assert stream.stdout.readline() == "begun\n"
-        for _ in range(6):
-            to = other(lab)
-            said = lab.ask("vm", "migrate", NAME, "--to", to)
-            assert owner(lab) == to
-            report = said["report"]
-            assert report["to"] == to and report["rounds"] > 1 and report["stop_us"] > 0
-            print(f"  to {to}: {report['took_ms']} ms, {report['rounds']} rounds, {report['bytes_sent'] >> 20} MiB, "
-                  f"stop {report['stop_us'] / 1000:.1f} ms")
-            intact(lab, since)
-        os.killpg(stream.pid, signal.SIGTERM)
-        told = json.loads(stream.stdout.read())
+    stream = lab.stream(ADDRESS)
+    for _ in range(6):
+        to = other(lab)
+        said = lab.ask("vm", "migrate", NAME, "--to", to)
+        assert owner(lab) == to
+        report = said["report"]
+        assert report["to"] == to and report["rounds"] > 1 and report["stop_us"] > 0
+        print(f"  to {to}: {report['took_ms']} ms, {report['rounds']} rounds, {report['bytes_sent'] >> 20} MiB, "
+              f"stop {report['stop_us'] / 1000:.1f} ms")
+        intact(lab, since)
+    told = e2e.end_of(stream)
     print(f"  {told}")
     assert told["tcp"] == "held" and told["answers"] > 10
 
