@@ -3,13 +3,10 @@
 its connections; the host is given nothing until it leaves maintenance; and it can be called off.
 
 How long new connections failed is printed, not judged."""
-import json
 import os
-import pathlib
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -64,15 +61,10 @@ class Streams:
     """A TCP connection to every guest, busy until the end."""
 
     def __init__(self, lab):
-        words = [BIN / "holdfast", "lab", "exec", "--name", lab.name, "net", "--", sys.executable,
-                 pathlib.Path(__file__).parent / "stream.py"]
-        self.children = {name: subprocess.Popen([*words, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                                text=True) for name, address in GUESTS.items()}
-        for child in self.children.values():
-            assert child.stdout.readline() == "begun\n"
+        self.children = {name: lab.stream(address) for name, address in GUESTS.items()}
 
     def end(self):
-        return {name: json.loads(child.communicate()[0]) for name, child in self.children.items()}
+        return {name: e2e.end_of(child) for name, child in self.children.items()}
 
 
 def host(lab):
