@@ -131,12 +131,7 @@ void StoreShell::emit(record::EventRecord event) {
   api::stamp(event, self_, sys::wall_ms());
   log(event.severity == "error" ? Level::error : event.severity == "warning" ? Level::warn : Level::info, event.text,
       {{"event", event.kind}, {"vm", event.vm.text}});
-  pool_.submit([this, event = std::move(event)] {
-    Txn txn;
-    txn.writes.push_back({key::kEvents + event.id, record::encode(event), LeaseId{}, false});
-    auto written = store_.commit(txn);
-    if (!written.ok()) log(Level::debug, "An event was not written.", {{"why", written.error().what}});
-  });
+  outbox_.add(std::move(event));
 }
 
 void StoreShell::on_reset(const Snapshot& snapshot) {

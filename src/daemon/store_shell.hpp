@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/ha/events.hpp"
+#include "daemon/event_outbox.hpp"
 #include "daemon/mailbox.hpp"
 #include "daemon/worker_pool.hpp"
 #include "port/store.hpp"
@@ -31,7 +32,7 @@ class StoreShell final : private Watcher {
   void carry_out(const ha::action::KeepAlive& keep_alive);
   void carry_out(const ha::action::Commit& commit);
   void carry_out(const ha::action::Read& read);
-  // Best effort: an event that cannot be written goes to the log alone.
+  // To the log at once, and to the store as soon as that can be reached.
   void emit(record::EventRecord event);
 
  private:
@@ -44,8 +45,8 @@ class StoreShell final : private Watcher {
   Mailbox& mailbox_;
   WorkerPool lease_pool_{"hf-lease", 1};
   WorkerPool pool_{"hf-store", 4};
+  EventOutbox outbox_{store_};
   std::unique_ptr<Watch> watch_;
-  bool stopping_ = false;
 };
 
 }  // namespace hf::daemon
