@@ -114,12 +114,13 @@ Result<Motions::RunningPtr> Motions::start(const record::MotionRecord& motion, c
   return running;
 }
 
-Result<Motions::Listening> Motions::receive(const record::MotionRecord& motion) {
+Result<Motions::Listening> Motions::receive(const record::MotionRecord& motion, const vm::VmSpec& spec) {
   Listening listening;
   listening.token = pki::random_hex(32);
   motion::Receive order;
   order.leg = leg_of(motion, motion.from, listening.token);
   order.address = place_.address + ":0";
+  for (const auto& nic : spec.nics) order.macs.push_back(nic.mac);
   TRY_ASSIGN(const RunningPtr running, start(motion, order));
   std::unique_lock lock(running->mutex);
   running->changed.wait_for(lock, kListenLimit, [&] { return running->failed || !running->endpoint.empty(); });

@@ -37,7 +37,7 @@ class Motions {
   };
   // Starts the destination's process. Returns once it listens, after 30 s at most; on an error it is gone.
   // MotionFailed, Arrived follow.
-  Result<Listening> receive(const record::MotionRecord& motion);
+  Result<Listening> receive(const record::MotionRecord& motion, const vm::VmSpec& spec);
   // Starts the source's process. MotionProgress, MotionReady, MotionFailed follow.
   Status send(const record::MotionRecord& motion);
   // safety: the commit was seen to succeed. MotionFinished follows.

@@ -205,7 +205,7 @@ Result<Motions::Listening> VmShell::prepare_now(const ha::action::Prepare& prepa
     const std::lock_guard lock(mutex_);
     incoming_[prepare.vm.id] = std::move(waiting);
   }
-  auto listening = motions_.receive(prepare.motion);
+  auto listening = motions_.receive(prepare.motion, prepare.vm.spec);
   if (!listening.ok()) {
     log_failure("A QEMU that waits in vain could not be killed.", prepare.vm.id, hypervisor_.kill(prepare.vm.id));
   }

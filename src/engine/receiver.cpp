@@ -38,6 +38,10 @@ class PageReceiver final : public Receiver {
 
   Result<ReceiverEvent> next() override {
     while (true) {
+      if (is_state_whole_ && !is_handed_over()) {
+        if (const Status whole = hand_over(); !whole.ok()) return failed(whole.error());
+        return ReceiverEvent(DeviceState{std::move(device_state_)});
+      }
       TRY_ASSIGN(const Frame frame, control_.read());
       if (frame.header.kind == wire::Kind::committed && told_loaded_) {
         const Result<std::uint64_t> version = wire::decode_version(frame.body);
@@ -45,11 +49,9 @@ class PageReceiver final : public Receiver {
         return ReceiverEvent(Committed{*version});
       }
       if (frame.header.kind != wire::Kind::device_state || is_handed_over()) return failed(misplaced());
-      const Result<bool> complete = take_device_chunk(frame.body);
-      if (!complete.ok()) return failed(complete.error());
-      if (!*complete) continue;
-      if (const Status whole = hand_over(); !whole.ok()) return failed(whole.error());
-      return ReceiverEvent(DeviceState{std::move(device_state_)});
+      const bool is_first = device_state_.empty();
+      if (const Status taken = take_device_chunk(frame.body); !taken.ok()) return failed(taken.error());
+      if (is_first) return ReceiverEvent(GuestStopped{});
     }
   }
 
@@ -88,8 +90,7 @@ class PageReceiver final : public Receiver {
     return handed_over_;
   }
 
-  // True once the whole of it is there.
-  Result<bool> take_device_chunk(wire::Bytes body) {
+  Status take_device_chunk(wire::Bytes body) {
     TRY_ASSIGN(const wire::DeviceChunk chunk, wire::decode_device_chunk(body));
     if (chunk.total > kDeviceStateMax)
       return Error{Code::corrupt, fmt::format("The source announces {} bytes of device state.", chunk.total)};
@@ -100,7 +101,8 @@ class PageReceiver final : public Receiver {
     if (chunk.offset != device_state_.size() || chunk.round != device_round_ || chunk.total != device_bytes_)
       return misplaced();
     device_state_.insert(device_state_.end(), chunk.bytes.begin(), chunk.bytes.end());
-    return device_state_.size() == device_bytes_;
+    is_state_whole_ = device_state_.size() == device_bytes_;
+    return {};
   }
 
   // Waits until the device state's round is in place; from then on nothing is written into guest memory any more.
@@ -210,6 +212,7 @@ class PageReceiver final : public Receiver {
   // Of the thread that calls next().
   std::vector<std::byte> device_state_;
   std::uint64_t device_round_ = 0, device_bytes_ = 0;
+  bool is_state_whole_ = false;
   bool told_loaded_ = false;
 
   mutable std::mutex mutex_;

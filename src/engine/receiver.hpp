@@ -4,7 +4,7 @@
 // sends reads as zeros.
 //
 // Memory: 2 MiB for each data connection, and the device state (at most kDeviceStateMax). One thread drives it:
-//   next() = DeviceState, tell_loaded(), next() = Committed.
+//   next() = GuestStopped, next() = DeviceState, tell_loaded(), next() = Committed.
 #include <memory>
 #include <string>
 #include <variant>
@@ -15,6 +15,8 @@
 
 namespace hf::engine {
 
+// The guest stands still for its stop: the first of its device state is here, pages may still come.
+struct GuestStopped {};
 // Every round that the source had started is in place: the memory and this belong together.
 struct DeviceState {
   std::vector<std::byte> bytes;
@@ -23,7 +25,7 @@ struct DeviceState {
 struct Committed {
   std::uint64_t version = 0;  // that the store gave it
 };
-using ReceiverEvent = std::variant<DeviceState, Committed>;
+using ReceiverEvent = std::variant<GuestStopped, DeviceState, Committed>;
 
 struct ReceiverProgress {
   std::uint64_t rounds = 0;  // whole ones

@@ -90,6 +90,8 @@ inline Status receive_all(Listener& listener, const Side& side, GuestMemory& mem
   TRY_ASSIGN(Connections connections,
              listener.accept(side.options, memory.blocks(), std::chrono::seconds(5), side.failure));
   TRY_ASSIGN(const auto receiver, Receiver::start(memory, std::move(connections)));
+  TRY_ASSIGN(const ReceiverEvent stopped, receiver->next());
+  ENSURE(std::holds_alternative<GuestStopped>(stopped), "nothing else comes before it");
   TRY_ASSIGN(ReceiverEvent event, receiver->next());
   auto* device = std::get_if<DeviceState>(&event);
   ENSURE(device != nullptr, "nothing else comes before the device state");

@@ -1,5 +1,6 @@
 #include "motion/destination.hpp"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <optional>
@@ -9,6 +10,7 @@
 #include "engine/attach.hpp"
 #include "sys/process/clock.hpp"
 #include "sys/process/hurry.hpp"
+#include "sys/qemu/tap.hpp"
 
 namespace hf::motion {
 namespace {
@@ -38,6 +40,15 @@ int Destination::run() {
   return info(why.code).exit_status;
 }
 
+// The guest neither runs here yet, nor may it. But it stands still at the source, where frames for it would be lost;
+// here they wait. A source that gives up calls it back.
+void Destination::announce(int qemu) const {
+  for (std::size_t index = 0; index < order_.macs.size(); ++index) {
+    const Status told = qemu::announce(qemu, qemu::tap_name(order_.leg.vm, index), order_.macs[index]);
+    if (!told.ok()) log(Level::info, "a guest was not announced early", {{"why", told.error().what}});
+  }
+}
+
 Status Destination::receive() {
   const qemu::RunDir dir{order_.leg.run_dir};
   TRY_ASSIGN(const auto monitor, qemu::EngineMonitor::connect(dir.engine_socket(), kQemuLimit));
@@ -49,8 +60,10 @@ Status Destination::receive() {
   // Both do nothing until the guest stands still. QEMU stays hurried until holdfastd lets the guest run. What places
   // pages in the rounds before is started later, and is not hurried.
   process::hurry(shim.qemu_pid);
+  const int own_nice = ::getpriority(PRIO_PROCESS, 0);
   process::hurry(::getpid());
   TRY_ASSIGN(engine::GuestMemory memory, engine::map_guest_memory(shim));
+  const int qemu = shim.qemu_pid;
   shim = {};
   TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));
   TRY_ASSIGN(engine::Listener listener, engine::Listener::open(order_.address));
@@ -58,6 +71,8 @@ Status Destination::receive() {
   TRY_ASSIGN(engine::Connections connections,
              listener.accept(options, memory.blocks(), order_.patience, failure_));
   TRY_ASSIGN(const auto receiver, engine::Receiver::start(memory, std::move(connections)));
+  TRY(expect<engine::GuestStopped>(receiver->next()));
+  announce(qemu);
   TRY_ASSIGN(const auto state, expect<engine::DeviceState>(receiver->next()));
   const Instant began = sys::boot_now();
   const std::string_view bytes(reinterpret_cast<const char*>(state.bytes.data()), state.bytes.size());
@@ -69,7 +84,10 @@ Status Destination::receive() {
   TRY(receiver->tell_loaded());
   TRY(master_.report(Loaded{sys::boot_now() - began}));
   TRY_ASSIGN(const auto committed, expect<engine::Committed>(receiver->next()));
-  return master_.report(Arrived{committed.version});
+  const Status told = master_.report(Arrived{committed.version});
+  // The guest is not to wait until our part of its memory is unmapped.
+  process::end_hurry(::getpid(), own_nice);
+  return told;
 }
 
 }  // namespace hf::motion

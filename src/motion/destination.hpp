@@ -18,6 +18,8 @@ class Destination {
  private:
   Status receive();
 
+  void announce(int qemu) const;
+
   Master& master_;
   const Receive order_;
   const std::shared_ptr<engine::Failure> failure_ = std::make_shared<engine::Failure>();

@@ -29,6 +29,7 @@ class Writer {
  public:
   explicit Writer(std::string_view type) : object_({{"type", type}}) {}
   void operator()(const char* name, const std::string& value) { object_[name] = value; }
+  void operator()(const char* name, const std::vector<std::string>& value) { object_[name] = value; }
   void operator()(const char* name, const bool& value) { object_[name] = value; }
   void operator()(const char* name, const std::uint64_t& value) { object_[name] = value; }
   void operator()(const char* name, const Duration& value) { object_[name] = value.count(); }
@@ -54,6 +55,14 @@ class Reader {
   explicit Reader(json object) : object_(std::move(object)) {}
   void operator()(const char* name, std::string& value) {
     if (const json* member = take(name, json::value_t::string)) value = member->get<std::string>();
+  }
+  void operator()(const char* name, std::vector<std::string>& value) {
+    const json* member = take(name, json::value_t::array);
+    if (member == nullptr) return;
+    for (const json& each : *member) {
+      if (!each.is_string()) return refuse(name, "has the wrong type");
+      value.push_back(each.get<std::string>());
+    }
   }
   void operator()(const char* name, bool& value) {
     if (const json* member = take(name, json::value_t::boolean)) value = member->get<bool>();
@@ -138,6 +147,7 @@ void members(Io& io, T& receive) {
   members(io, receive.leg);
   io("address", receive.address);
   io("patience_ns", receive.patience);
+  io("macs", receive.macs);
 }
 template <class Io, Is<Committed> T>
 void members(Io& io, T& committed) {

@@ -47,6 +47,7 @@ struct Receive {
   Leg leg;
   std::string address;      // "10.77.1.2:0"
   Duration patience = 60s;  // until the source has connected
+  std::vector<std::string> macs;  // of the guest's NICs, in the spec's order
   bool operator==(const Receive&) const = default;
 };
 // To the source. safety: the commit was seen to succeed: this host may not run the VM any more.

@@ -23,7 +23,8 @@ Leg leg() {
 }
 
 std::vector<Order> orders() {
-  return {Send{leg(), "10.77.1.2:4000", 15ms, 1 << 20}, Receive{leg(), "10.77.1.2:0", 30s}, Committed{4711},
+  const std::vector<std::string> macs = {"52:54:00:00:00:01", "52:54:00:00:00:02"};
+  return {Send{leg(), "10.77.1.2:4000", 15ms, 1 << 20}, Receive{leg(), "10.77.1.2:0", 30s, macs}, Committed{4711},
           Abort{"The user has cancelled it: \"enough\"\n"}};
 }
 
@@ -69,7 +70,7 @@ void expect_strict(const std::string& line, Decode decode) {
     bad.erase(name);
     EXPECT_EQ(decode(bad.dump()).code(), Code::invalid) << bad;
     bad = good;
-    bad[name] = json::array();
+    bad[name] = json::object();
     EXPECT_EQ(decode(bad.dump()).code(), Code::invalid) << bad;
     if (!value.is_number()) continue;
     bad[name] = -1;
@@ -93,6 +94,9 @@ TEST(MotionMessages, anything_but_what_the_encoder_makes_is_refused) {
     EXPECT_EQ(decode_report(line).code(), Code::invalid) << line;
   }
   EXPECT_EQ(decode_order(encode(Report(Arrived{}))).code(), Code::invalid);
+  json number = json::parse(encode(orders()[1]));
+  number["macs"] = {1};
+  EXPECT_EQ(decode_order(number.dump()).code(), Code::invalid);
   EXPECT_EQ(decode_report(R"({"type":"loaded","load_ns":18446744073709551615})").code(), Code::invalid);
   EXPECT_EQ(decode_report(R"({"type":"failed","code":"nonsense","what":"","guest":"runs"})").code(),
             Code::invalid);

@@ -201,6 +201,8 @@ int Source::finish(std::uint64_t version) {
   if (const Status told = sender_->tell_committed(version); !told.ok()) {
     log(Level::warn, "the destination was not told of the commit", {{"why", told.error().what}});
   }
+  // What is left here is to be taken down, which takes as long as memory is large.
+  end_hurry();
   reporter_ = std::jthread();
   const engine::RoundReport all = sender_->total();
   done_.zero_pages = all.zero_pages;
@@ -225,6 +227,11 @@ int Source::give_up(const Error& why) {
       state = Guest::stopped;
       log(Level::error, "the guest could not be resumed",
           {{"vm", order_.leg.vm.text}, {"why", resumed.error().what}});
+    } else if (shown_.phase == Phase::stopping) {
+      // The destination may have called it to itself.
+      if (const Status told = monitor_->announce(kQemuLimit); !told.ok()) {
+        log(Level::warn, "the guest was not announced to its networks", {{"why", told.error().what}});
+      }
     }
     if (qemu_ != 0) end_hurry();
   }

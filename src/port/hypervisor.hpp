@@ -98,7 +98,8 @@ class Hypervisor {
   // up within 10 s; then nothing is left behind.
   virtual Result<RunningVm> launch(const LaunchRequest& request) = 0;
   // Code::denied: it was found, but an earlier daemon had never let it run: kill it.
-  // An incoming VM, once its memory and devices are loaded (else Code::conflict), also tells the network where it is.
+  // An incoming VM: once its memory and devices are loaded, else Code::conflict. Soon afterwards the networks are told
+  // where it is.
   virtual Status resume(const VmId& vm) = 0;
   // Lets a guest that a disk error paused try again; what comes of it is told by OnPause. Nothing happens to one that
   // is not paused by a disk error, above all to one that was launched and not resumed. Code::not_found,

@@ -40,6 +40,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define BLOCKS_MAX 64
+#define DESCRIPTORS 512  // more than a QEMU of ours opens
 #define STACK_BYTES (256 * 1024)  // below our frames lies the static TLS of all libraries
 
 // Newer than Debian 12's headers: linux/userfaultfd.h of Linux 6.7.
@@ -254,6 +255,14 @@ static void complain(const char* path) {
       path, strerror(errno));
 }
 
+// QEMU opens event descriptors as a guest begins to run. To make room for them the kernel waits until every processor
+// has rested (expand_files, synchronize_rcu), if the process has threads: 10 ms of a moved guest's stop. So room is
+// made now, before the first thread; it stays.
+static void make_room_for_descriptors(void) {
+  int highest = fcntl(listener, F_DUPFD_CLOEXEC, DESCRIPTORS - 1);
+  if (highest >= 0) close(highest);
+}
+
 __attribute__((constructor)) static void open_memory_socket(void) {
   const char* path = getenv("HOLDFAST_MEMORY_SOCKET");
   if (!path) return;
@@ -262,6 +271,7 @@ __attribute__((constructor)) static void open_memory_socket(void) {
   if (strlen(path) >= sizeof address.sun_path) return complain(path);
   memcpy(address.sun_path, path, strlen(path) + 1);
   listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  make_room_for_descriptors();
   if (listener < 0 || bind(listener, (const struct sockaddr*)&address, sizeof address) ||
       chmod(path, S_IRUSR | S_IWUSR) || listen(listener, 8) || !start_thread()) {
     complain(path);

@@ -95,7 +95,7 @@ class Motion : public test::TwoSides {
   std::string prepare(Party& receiver) {
     launch(other(), words_, true);
     auto started = MotionProcess::start(
-        program("receive"), Receive{leg(other(), "host-a"), "127.0.0.1:0", 60s}, receiver.reports.taker());
+        program("receive"), Receive{leg(other(), "host-a"), "127.0.0.1:0", 60s, {}}, receiver.reports.taker());
     EXPECT_TRUE(started.ok()) << started.error().what;
     if (!started) return "";
     receiver.process = std::move(*started);

@@ -107,6 +107,8 @@ Status EngineMonitor::run(Duration limit) {
   return command("cont", {}, deadline - sys::boot_now());
 }
 
+Status EngineMonitor::announce(Duration limit) { return announce_self(*monitor_, limit); }
+
 // QEMU reads its commands byte by byte, six to eight system calls each: every command costs half a millisecond or more.
 // So a save is one command, and the others go before the stop.
 Status EngineMonitor::prepare_to_save(Duration limit) {
@@ -193,6 +195,12 @@ Status EngineMonitor::wait_until_loaded(Instant deadline) {
     if (left <= 0s) return Error{Code::outcome_unknown, "QEMU did not load the devices' state in time."};
     migration_->changed.wait_for(lock, std::min(left, kEndNoticed));
   }
+}
+
+Status announce_self(QmpClient& monitor, Duration limit) {
+  const auto answer =
+      monitor.execute("announce-self", R"({"initial":50,"max":550,"rounds":5,"step":100})", limit);
+  return answer ? Status() : Status(answer.error());
 }
 
 std::string query_status(QmpClient& monitor, Duration limit) {

@@ -41,6 +41,9 @@ class EngineMonitor {
   // safety: REQUIRES: the caller has the right to run the VM. Code::conflict if the guest's memory is not there yet.
   Status run(Duration limit);
 
+  // Tells the networks where the guest is.
+  Status announce(Duration limit);
+
   // Once, before save_devices: all of it that can be done while the guest runs.
   Status prepare_to_save(Duration limit);
   // REQUIRES: prepare_to_save; the guest is stopped. Code::corrupt beyond kDeviceStateMax.
@@ -70,6 +73,9 @@ class EngineMonitor {
   std::optional<StateFile> saved_;  // what QEMU saves to
   process::UniqueFd incoming_;      // what QEMU loads from
 };
+
+// Frames that show the switches where the guest's addresses are: at once and then less and less often, five in all.
+Status announce_self(QmpClient& monitor, Duration limit);
 
 // "prelaunch", "inmigrate", "paused", "running", ...; empty if QEMU does not answer.
 std::string query_status(QmpClient& monitor, Duration limit);

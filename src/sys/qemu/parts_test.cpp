@@ -2,12 +2,17 @@
 // protocol clients against a scripted server on a real socket.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/if_ether.h>
 #include <linux/kvm.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -16,6 +21,7 @@
 #include <thread>
 
 #include "base/testing/temp_folder.hpp"
+#include "sys/process/run.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/accelerator.hpp"
 #include "sys/qemu/exit_reason.hpp"
@@ -299,6 +305,37 @@ TEST(Tap, vlan_plan_leaves_only_the_one_vlan) {
   EXPECT_EQ(plan[1], (std::vector<std::string>{"bridge", "vlan", "add", "dev", "tap", "vid", "12", "pvid",
                                                "untagged"}));
   EXPECT_EQ(open_tap({"hftest-0", "br0", 12, "52:54:00:00:00:01"}).code(), Code::unsupported);
+}
+
+// In a network of its own, a TAP on a bridge; what the bridge hears when somebody announces a guest through the TAP.
+std::string heard_by_bridge(const std::string& mac) {
+  std::string heard;
+  std::thread([&] {
+    if (::unshare(CLONE_NEWNET) != 0) return;
+    if (!process::run_tool({"ip", "link", "add", "br0", "up", "type", "bridge"}).ok()) return;
+    const auto tap = open_tap({"hftest-0", "br0", 0, mac});
+    const UniqueFd listener(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_RARP)));
+    if (!tap.ok() || !announce(::getpid(), "hftest-0", mac).ok()) return;
+    pollfd waiting{listener.get(), POLLIN, 0};
+    heard.resize(2048);
+    const bool came = ::poll(&waiting, 1, 10'000) == 1;
+    const ssize_t length = came ? ::recv(listener.get(), heard.data(), heard.size(), 0) : 0;
+    heard.resize(static_cast<std::size_t>(std::max<ssize_t>(length, 0)));
+  }).join();
+  return heard;
+}
+
+TEST(Tap, an_announcement_comes_from_the_guest_and_names_it) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root makes a network";
+  const std::string frame = heard_by_bridge("52:54:00:ab:cd:ef");
+  const std::string mac = "\x52\x54" + std::string(1, '\0') + "\xab\xcd\xef";
+  ASSERT_EQ(frame.size(), 60U);
+  EXPECT_EQ(frame.substr(0, 6), "\xff\xff\xff\xff\xff\xff");
+  for (const std::size_t at : {6U, 22U, 32U}) EXPECT_EQ(frame.substr(at, 6), mac) << at;
+}
+
+TEST(Tap, a_tap_that_the_process_does_not_hold_is_not_announced_through) {
+  EXPECT_EQ(announce(::getpid(), "hftest-none", "52:54:00:ab:cd:ef").code(), Code::not_found);
 }
 
 TEST(ExitReason, is_what_the_monitor_or_else_the_log_says) {

@@ -29,7 +29,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr Duration kStatusLimit = 1s;
 constexpr Duration kCommandLimit = 5s;
-constexpr std::string_view kAnnouncement = R"({"initial":50,"max":550,"rounds":5,"step":100})";
 constexpr Duration kAgentLimit = 2s;
 constexpr Duration kKillLimit = 10s;
 constexpr Duration kKillRound = 200ms;
@@ -47,11 +46,17 @@ class MonitorNote {
   void take(const std::string& event, const std::string& data) {
     const std::lock_guard lock(mutex_);
     if (event == "SHUTDOWN") take_shutdown(data);
+    if (event == "MIGRATION" && data.find("\"completed\"") != std::string::npos) has_loaded_ = true;
     tell(pause_.on_event(event, data));
   }
   void take_answer(std::optional<DiskError> error) {
     const std::lock_guard lock(mutex_);
     tell(pause_.on_answer(std::move(error)));
+  }
+  // The guest's memory and devices have come: QEMU does not wait for them any more.
+  bool has_loaded() {
+    const std::lock_guard lock(mutex_);
+    return has_loaded_;
   }
   std::string shutdown_reason() {
     const std::lock_guard lock(mutex_);
@@ -71,6 +76,7 @@ class MonitorNote {
 
   const Hypervisor::OnPause on_pause_;
   std::mutex mutex_;  // what follows
+  bool has_loaded_ = false;
   std::string shutdown_reason_;
   PauseNote pause_;
 };
@@ -97,6 +103,7 @@ struct QemuHypervisor::Machine {
   std::atomic<bool> up = false;     // launched
   std::atomic<bool> ended = false;  // its process is gone; to be cleaned up
   std::atomic<bool> kill_requested = false;
+  std::atomic<bool> to_be_settled = false;  // it was let run
   std::atomic<bool> to_be_asked = false;  // the monitor was connected late: events before that were not heard
 
   // Connects if there is no connection. QEMU need not be awake for it.
@@ -162,14 +169,6 @@ QemuHypervisor::~QemuHypervisor() {
   }
   wake();
   if (watcher_.joinable()) watcher_.join();
-}
-
-// Frames that show the switches where the guest's addresses are now: at once and then less and less often, five in all.
-Status QemuHypervisor::announce(Machine& machine) {
-  TRY_ASSIGN(const auto monitor, machine.monitor());
-  const auto answer = monitor->execute("announce-self", kAnnouncement, kCommandLimit);
-  if (!answer) return answer.error();
-  return {};
 }
 
 // --- finding again
@@ -333,33 +332,36 @@ Status QemuHypervisor::command(const VmId& vm, std::string_view what) {
 Status QemuHypervisor::resume(const VmId& vm) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));
   const bool came = !machine->vm.motion.empty(), did_not_answer = machine->vm.guest == GuestState::unknown;
-  if (!came && !did_not_answer) {
-    TRY(command(vm, "cont"));
-    process::end_hurry(machine->vm.pid, options_.nice);  // of a motion that ended in the middle
-    return {};
-  }
-  const std::string status = machine->status(kStatusLimit);
-  const GuestState state = guest_state(status);
-  // safety: as in adopt_one, which could not see it.
-  if (did_not_answer && status == "prelaunch") {
-    return Error{Code::denied, "The VM " + vm.text + " was launched, but never let run: kill it."};
-  }
-  // safety: QEMU takes a `cont` before the memory is there as "run as soon as it is", whoever owns the VM by then.
-  if (state == GuestState::waits_for_memory) {
-    return Error{Code::conflict, "The VM " + vm.text + " still waits for its memory: it cannot run yet."};
-  }
-  if (state == GuestState::unknown) {
-    return Error{Code::timed_out, "The VM " + vm.text + " does not answer: it may be frozen."};
+  if ((came && !machine->note->has_loaded()) || did_not_answer) {
+    const std::string status = machine->status(kStatusLimit);
+    // safety: as in adopt_one, which could not see it.
+    if (did_not_answer && status == "prelaunch") {
+      return Error{Code::denied, "The VM " + vm.text + " was launched, but never let run: kill it."};
+    }
+    // safety: QEMU takes a `cont` before the memory is there as "run as soon as it is", whoever owns the VM by then.
+    if (guest_state(status) == GuestState::waits_for_memory) {
+      return Error{Code::conflict, "The VM " + vm.text + " still waits for its memory: it cannot run yet."};
+    }
+    if (guest_state(status) == GuestState::unknown) {
+      return Error{Code::timed_out, "The VM " + vm.text + " does not answer: it may be frozen."};
+    }
   }
   TRY(command(vm, "cont"));
-  process::end_hurry(machine->vm.pid, options_.nice);
-  if (!came) return {};
-  // The guest runs already; switches that are not told learn from its first frames.
-  if (const Status told = announce(*machine); !told.ok()) {
-    log(Level::warn, "a moved VM was not announced to its networks",
-        {{"vm", vm.text}, {"why", told.error().what}});
-  }
+  machine->to_be_settled = true;
+  wake();
   return {};
+}
+
+// What need not be done before the guest runs. A motion may have hurried QEMU, and called the guest to another host, or
+// from there.
+void QemuHypervisor::settle(Machine& machine) {
+  process::end_hurry(machine.vm.pid, options_.nice);
+  const auto monitor = machine.monitor();
+  const Status told = monitor.ok() ? announce_self(**monitor, kCommandLimit) : Status(monitor.error());
+  if (!told.ok()) {
+    log(Level::warn, "a VM was not announced to its networks",
+        {{"vm", machine.vm.vm.text}, {"why", told.error().what}});
+  }
 }
 
 Status QemuHypervisor::continue_paused(const VmId& vm, Epoch epoch) {
@@ -464,6 +466,7 @@ void QemuHypervisor::watch() {
         must_retry |= !finish(machine);
         continue;
       }
+      if (machine->to_be_settled.exchange(false)) settle(*machine);
       must_retry |= !machine->monitor().ok() || (machine->to_be_asked && !machine->ask_about_pause());
       for (const auto& path : {machine->dir.console_log(), machine->dir.qemu_log()}) {
         const Status trimmed = trim_log(path, options_.log_bytes_max);

@@ -44,7 +44,7 @@ class QemuHypervisor final : public Hypervisor {
   Result<MachinePtr> find(const VmId& vm);
   Result<MachinePtr> find_up(const VmId& vm);
   Status command(const VmId& vm, std::string_view what);
-  static Status announce(Machine& machine);
+  void settle(Machine& machine);
   std::vector<MachinePtr> machines();
 
   void watch();

@@ -7,14 +7,21 @@
 #include <net/if_arp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string_view>
 
 #include "base/ensure.hpp"
+#include "sys/process/small_file.hpp"
 
 namespace hf::qemu {
 namespace {
@@ -32,16 +39,56 @@ ifreq request_for(const std::string& device) {
   return request;
 }
 
-Status set_address(int control, const TapRequest& tap) {
+using Mac = std::array<std::uint8_t, 6>;
+
+Result<Mac> parse_mac(const std::string& text) {
   unsigned byte[6];
-  const char* mac = tap.guest_mac.c_str();
-  if (std::sscanf(mac, "%x:%x:%x:%x:%x:%x", byte, byte + 1, byte + 2, byte + 3, byte + 4, byte + 5) != 6) {
-    return Error{Code::invalid, "\"" + tap.guest_mac + "\" is not a MAC address."};
+  if (std::sscanf(text.c_str(), "%x:%x:%x:%x:%x:%x", byte, byte + 1, byte + 2, byte + 3, byte + 4, byte + 5) != 6) {
+    return Error{Code::invalid, "\"" + text + "\" is not a MAC address."};
   }
+  Mac mac;
+  std::copy(byte, byte + 6, mac.begin());
+  return mac;
+}
+
+// RFC 903; like QEMU's own announcement (net/announce.c).
+std::vector<std::uint8_t> announcement(const Mac& mac) {
+  std::vector<std::uint8_t> frame(6, 0xff);
+  const auto add = [&frame](const auto& bytes) { frame.insert(frame.end(), std::begin(bytes), std::end(bytes)); };
+  add(mac);
+  // Reverse ARP of Ethernet and IPv4 addresses: a request.
+  add(std::initializer_list<std::uint8_t>{0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3});
+  for (int half = 0; half < 2; ++half) {
+    add(mac);
+    add(std::initializer_list<std::uint8_t>{0, 0, 0, 0});
+  }
+  frame.resize(60);
+  return frame;
+}
+
+// A duplicate of the descriptor by which `qemu` holds `tap`.
+Result<process::UniqueFd> borrow_tap(int qemu, const std::string& tap) {
+  const process::UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, qemu, 0)));
+  if (!process) return from_errno("Cannot look at QEMU", errno);
+  const std::string folder = "/proc/" + std::to_string(qemu) + "/fdinfo";
+  std::error_code problem;
+  for (std::filesystem::directory_iterator at(folder, problem), end; !problem && at != end; at.increment(problem)) {
+    const auto text = process::read_small_file(at->path());
+    if (!text.ok() || text->find("iff:\t" + tap + "\n") == std::string::npos) continue;
+    const int number = std::atoi(at->path().filename().c_str());
+    process::UniqueFd fd(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number, 0)));
+    if (!fd) return from_errno("Cannot reach " + tap, errno);
+    return fd;
+  }
+  return Error{Code::not_found, "QEMU holds no " + tap + "."};
+}
+
+Status set_address(int control, const TapRequest& tap) {
+  TRY_ASSIGN(Mac mac, parse_mac(tap.guest_mac));
   ifreq request = request_for(tap.name);
   request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
-  byte[0] = 0xfe;
-  for (int index = 0; index < 6; ++index) request.ifr_hwaddr.sa_data[index] = static_cast<char>(byte[index]);
+  mac[0] = 0xfe;
+  std::copy(mac.begin(), mac.end(), request.ifr_hwaddr.sa_data);
   if (::ioctl(control, SIOCSIFHWADDR, &request) < 0)
     return from_errno("Cannot set the address of " + tap.name, errno);
   return {};
@@ -83,6 +130,19 @@ std::vector<std::vector<std::string>> vlan_plan(const std::string& tap, int vlan
   if (vlan == 0) return {};
   return {{"bridge", "vlan", "del", "dev", tap, "vid", "1"},
           {"bridge", "vlan", "add", "dev", tap, "vid", std::to_string(vlan), "pvid", "untagged"}};
+}
+
+Status announce(int qemu, const std::string& tap, const std::string& mac) {
+  TRY_ASSIGN(const Mac address, parse_mac(mac));
+  TRY_ASSIGN(const process::UniqueFd fd, borrow_tap(qemu, tap));
+  int header = 0;  // what QEMU and the TAP put before each frame
+  if (::ioctl(fd.get(), TUNGETVNETHDRSZ, &header) < 0) return from_errno("Cannot read " + tap, errno);
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(header));
+  const auto frame = announcement(address);
+  bytes.insert(bytes.end(), frame.begin(), frame.end());
+  const ssize_t written = ::write(fd.get(), bytes.data(), bytes.size());
+  if (written < 0) return from_errno("Cannot send through " + tap, errno);
+  return {};
 }
 
 Result<process::UniqueFd> open_tap(const TapRequest& tap) {

@@ -25,6 +25,10 @@ struct TapRequest {
   std::string
       guest_mac;  // the TAP gets it with fe in front: the bridge then never takes a TAP's address as its own
 };
+// One RARP frame through a TAP that process `qemu` holds, as if its guest, `mac`, had sent it: bridges and switches
+// learn that the guest is here. What they send then waits in the TAP until the guest runs.
+Status announce(int qemu, const std::string& tap, const std::string& mac);
+
 // Creates the TAP, puts it on the bridge and up. Its life ends with the descriptor and its duplicates.
 Result<process::UniqueFd> open_tap(const TapRequest& request);
 
