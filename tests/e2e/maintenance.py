@@ -2,7 +2,7 @@
 """Maintenance of a host with 8 guests: all of them leave it by vMotion, several at a time, none boots, each keeps
 its connections; the host is given nothing until it leaves maintenance; and it can be called off.
 
-How long new connections failed is printed, not judged."""
+How long new connections failed is printed, not judged: the guests' emulation shares two processors here."""
 import os
 import queue
 import signal
