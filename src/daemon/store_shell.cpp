@@ -1,6 +1,7 @@
 #include "daemon/store_shell.hpp"
 
 #include "api/event_stamp.hpp"
+#include "base/break_point.hpp"
 #include "base/log.hpp"
 #include "sys/process/clock.hpp"
 
@@ -13,6 +14,14 @@ ha::Outcome outcome_of(const Error& error) {
   if (error.code == Code::unavailable) return ha::Outcome::unavailable;
   // Whatever else it says, nothing proves that it was not done.
   return ha::Outcome::unknown;
+}
+
+// Where a motion's record is about to be written, or was: "before.ready", "after.committed".
+void break_at(std::string_view when, const ha::TypedTxn& txn) {
+  for (const auto& write : txn.writes) {
+    const auto* motion = std::get_if<record::MotionRecord>(&write.value);
+    if (motion != nullptr) break_point(std::string(when) + "." + std::string(record::name_of(motion->phase)));
+  }
 }
 
 // events/ and secrets/ mean nothing to the deciding code, and there are many events.
@@ -94,7 +103,9 @@ void StoreShell::carry_out(const ha::action::KeepAlive& keep_alive) {
 
 void StoreShell::carry_out(const ha::action::Commit& commit) {
   pool_.submit([this, commit] {
+    break_at("before", commit.txn);
     auto committed = store_.commit(to_txn(commit.txn, self_));
+    break_at("after", commit.txn);
     ha::event::TxnDone done{commit.op, ha::Outcome::done, 0};
     if (!committed.ok()) {
       done.outcome = outcome_of(committed.error());

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "base/break_point.hpp"
 #include "base/log.hpp"
 #include "sys/datastore/call_worker.hpp"
 #include "sys/datastore/datastore.hpp"
@@ -173,6 +174,7 @@ void VmShell::carry_out(const ha::action::AskStop& ask) {
 void VmShell::carry_out(const ha::action::Kill& kill) {
   log(Level::info, "A VM is killed.", {{"vm", kill.vm.text}, {"why", kill.why}});
   pool_.submit([this, kill] {
+    break_point("daemon.kill");
     log_failure("A motion process has not ended.", kill.vm, motions_.end(kill.vm));
     const Status killed = hypervisor_.kill(kill.vm);
     log_failure("A VM could not be killed.", kill.vm, killed);
@@ -197,6 +199,7 @@ void VmShell::carry_out(const ha::action::Thaw& thaw) {
 }
 
 Result<Motions::Listening> VmShell::prepare_now(const ha::action::Prepare& prepare) {
+  break_point("daemon.prepare");
   TRY_ASSIGN(LaunchRequest request, request_for(prepare.vm, prepare.epoch));
   request.motion = prepare.motion.id;
   // safety: nothing is admitted: its hold page lets no write pass, and its guest waits for memory.
@@ -206,6 +209,7 @@ Result<Motions::Listening> VmShell::prepare_now(const ha::action::Prepare& prepa
     incoming_[prepare.vm.id] = std::move(waiting);
   }
   auto listening = motions_.receive(prepare.motion, prepare.vm.spec);
+  break_point("daemon.prepared");
   if (!listening.ok()) {
     log_failure("A QEMU that waits in vain could not be killed.", prepare.vm.id, hypervisor_.kill(prepare.vm.id));
   }
@@ -232,6 +236,7 @@ void VmShell::carry_out(const ha::action::Prepare& prepare) {
 
 void VmShell::carry_out(const ha::action::Send& send) {
   pool_.submit([this, send] {
+    break_point("daemon.send");
     const Status started = motions_.send(send.motion);
     if (!started.ok()) mailbox_.post(ha::event::MotionFailed{send.vm.id, send.motion.id, started.error()});
   });
@@ -251,6 +256,7 @@ void VmShell::carry_out(const ha::action::AbortMotion& abort) {
 }
 
 void VmShell::carry_out(const ha::action::CommittedMotion& committed) {
+  break_point("daemon.committed");
   // At once, before the Kill that follows ends its process: one line into an empty socket does not block.
   motions_.tell_committed(committed.vm, committed.id, committed.version);
 }
@@ -266,10 +272,13 @@ std::vector<VmShell::Refusal> VmShell::activate_now(const ha::action::Activate& 
     waiting = found->second;
   }
   const ha::Admission admission{waiting.vm, waiting.epoch, waiting.cgroup, waiting.hold_page, activate.owner.guarded};
+  break_point("daemon.activate");
   // safety: admitted under the generation of the claim or commit, and only then the first instruction.
   const Status admitted = guard_.admit(admission, activate.generation);
   if (!admitted.ok()) return {{admitted.error(), true}};
+  break_point("daemon.admitted");
   if (const Status begun = hypervisor_.resume(waiting.vm); !begun.ok()) return {{begun.error()}};
+  break_point("daemon.resumed");
   return {};
 }
 
@@ -296,6 +305,7 @@ void VmShell::carry_out(const ha::action::Activate& activate) {
 
 void VmShell::carry_out(const ha::action::RecordOwner& record) {
   pool_.submit([this, record] {
+    break_point("daemon.record");
     const Status told = confirm_on_datastore(record.vm, record.owner);
     log_failure("The owner of a VM was not written on its datastore.", record.vm.id, told);
     mailbox_.post(ha::event::OwnerRecorded{record.vm.id, record.owner.epoch, told.ok()});

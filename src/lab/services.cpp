@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/break_point.hpp"
+
 namespace hf::lab {
 namespace {
 
@@ -59,6 +61,7 @@ std::vector<std::pair<std::string, std::string>> environment(const Layout& layou
           {"HOLDFAST_ETC", layout.host_dir(host) + "/etc"},
           {"HOLDFAST_VAR", layout.host_dir(host) + "/var"},
           {"HOLDFAST_RUN", layout.host_run_dir(host)},
+          {kBreakFile, layout.host_run_dir(host) + "/break"},
           {"HOLDFAST_MOUNTS", layout.run_dir() + "/mnt"},
           {"HOLDFAST_CGROUP", layout.cgroup(host)}};
 }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/break_point.hpp"
 #include "base/log.hpp"
 #include "engine/attach.hpp"
 #include "sys/process/clock.hpp"
@@ -68,12 +69,14 @@ Status Destination::receive() {
   TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));
   TRY_ASSIGN(engine::Listener listener, engine::Listener::open(order_.address));
   TRY(master_.report(Listening{listener.endpoint()}));
+  break_point("destination.listening");
   TRY_ASSIGN(engine::Connections connections,
              listener.accept(options, memory.blocks(), order_.patience, failure_));
   TRY_ASSIGN(const auto receiver, engine::Receiver::start(memory, std::move(connections)));
   TRY(expect<engine::GuestStopped>(receiver->next()));
   announce(qemu);
   TRY_ASSIGN(const auto state, expect<engine::DeviceState>(receiver->next()));
+  break_point("destination.load");
   const Instant began = sys::boot_now();
   const std::string_view bytes(reinterpret_cast<const char*>(state.bytes.data()), state.bytes.size());
   if (const Status loaded = monitor->load_devices(bytes, kLoadLimit); !loaded.ok()) {
@@ -81,6 +84,7 @@ Status Destination::receive() {
     return loaded;
   }
   // safety: loaded, not running: the source's right ends with the commit, and only holdfastd knows of that.
+  break_point("destination.loaded");
   TRY(receiver->tell_loaded());
   TRY(master_.report(Loaded{sys::boot_now() - began}));
   TRY_ASSIGN(const auto committed, expect<engine::Committed>(receiver->next()));

@@ -5,7 +5,9 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 
+#include "base/break_point.hpp"
 #include "base/ensure.hpp"
 #include "base/log.hpp"
 #include "sys/process/daemonize.hpp"
@@ -35,6 +37,7 @@ Result<std::unique_ptr<MotionProcess>> MotionProcess::start(const MotionProgram&
   process::DetachRequest request;
   request.argv = {program.path, sends ? "send" : "receive", std::to_string(theirs.get())};
   request.environment = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C"};
+  if (const char* path = std::getenv(kBreakFile)) request.environment.push_back(std::string(kBreakFile) + "=" + path);
   request.output_path = program.log;
   request.cgroup = program.cgroup;
   request.inherited_fds = {theirs.get()};

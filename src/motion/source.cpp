@@ -9,6 +9,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/break_point.hpp"
 #include "base/log.hpp"
 #include "engine/attach.hpp"
 #include "sys/process/clock.hpp"
@@ -65,6 +66,7 @@ Status Source::copy() {
   TRY(open());
   TRY(arm());
   TRY(round({{0, memory_->page_count()}}));
+  break_point("source.copied");
   for (;;) {
     TRY_ASSIGN(engine::PageSet written, scan());
     const Duration fixed =
@@ -156,6 +158,7 @@ Result<engine::PageSet> Source::scan() {
 
 Status Source::stop_for_good(engine::PageSet pages) {
   show(Phase::stopping, engine::count_of(pages));
+  break_point("source.stopped");
   done_.stopped_before = guest_->stopped() - done_.stop.stop - done_.stop.scan;
   Laps laps;
   TRY(sender_->start_round(std::move(pages)));
@@ -167,6 +170,7 @@ Status Source::stop_for_good(engine::PageSet pages) {
   TRY(sender_->finish_round());
   ++done_.rounds;
   done_.stop.copy = laps.lap();
+  break_point("source.sent");
   TRY(sender_->wait_loaded(kLoadLimit));
   done_.stop.load = laps.lap();
   return {};
@@ -179,6 +183,7 @@ int Source::settle() {
   // holdfastd's word counts: neither the destination's silence nor a signal of QEMU's gives it back its guest.
   const auto early = master_.word();
   if (early && early->kind != Word::Kind::committed) return give_up(as_error(*early));
+  break_point("source.loaded");
   if (const Status asked = master_.report(ReadyToCommit{}); !asked.ok()) return give_up(asked.error());
   const Word word = master_.wait_for_word();
   switch (word.kind) {
@@ -197,6 +202,7 @@ int Source::settle() {
 
 int Source::finish(std::uint64_t version) {
   done_.stop.commit = sys::boot_now() - asked_at_;
+  break_point("source.finish");
   // Its host learns it from the store as well.
   if (const Status told = sender_->tell_committed(version); !told.ok()) {
     log(Level::warn, "the destination was not told of the commit", {{"why", told.error().what}});
