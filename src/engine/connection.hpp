@@ -1,10 +1,12 @@
 #pragma once
-// Connections: the TCP connections of one motion between two hosts: one for control, which answers and keeps alive, and
-// some for pages. The source connects, the destination listens. Format: doc/formats.md "Page streams".
+// Connections: the TCP connections of one motion between two hosts: one for control, which answers and keeps alive,
+// some for pages, and, later, those of a tunnel. The source connects, the destination listens. Format: doc/formats.md
+// "Page streams".
 //
 // Whoever connects must know the motion's token; with TLS both sides also show their certificates, and must be the
 // hosts that they are expected to be. Every read and write has a deadline (`silence`), and Failure ends them all.
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -82,6 +84,12 @@ struct Connections {
 Result<Connections> connect(const std::string& endpoint, const ConnectionOptions& options,
                             const std::vector<RamBlock>& blocks, std::shared_ptr<Failure> failure);
 
+// Source: one more connection of the motion, for a channel of its tunnel (tunnel.hpp). `encrypted`: as the others are;
+// Code::denied if it would be otherwise. `failure` must outlive it. Codes as above.
+Result<std::unique_ptr<Connection>> connect_tunnel(const std::string& endpoint, const ConnectionOptions& options,
+                                                   bool encrypted, const std::string& channel,
+                                                   const Failure& failure);
+
 // Destination: one listening socket, on the host's motion network.
 class Listener {
  public:
@@ -94,6 +102,13 @@ class Listener {
   // stranger's fault in the text.
   Result<Connections> accept(const ConnectionOptions& options, const std::vector<RamBlock>& blocks,
                              Duration patience, std::shared_ptr<Failure> failure);
+
+  // Is asked about the channel of a tunnelled connection before it is welcome; its error is the refusal.
+  using Join = std::function<Status(const std::string& channel)>;
+  // Waits until the next tunnelled connection of this motion is there, for ever; strangers as above. Only `failure`
+  // ends the wait, which must outlive the connection.
+  Result<std::unique_ptr<Connection>> accept_tunnel(const ConnectionOptions& options, bool encrypted, const Join& join,
+                                                    const Failure& failure);
 
  private:
   process::UniqueFd socket_;

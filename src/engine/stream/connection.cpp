@@ -147,19 +147,22 @@ Status Connection::start_tls(SSL_CTX* context, bool is_server) {
   }
 }
 
-// The frame as it goes out.
+// The frame as it goes out. REQUIRES: the lock of writing.
 Result<std::span<const std::byte>> Connection::encrypted(wire::Bytes frame) {
   if (tls_ == nullptr) return frame;
+  const std::scoped_lock lock(tls_mutex_);
   ERR_clear_error();
   std::size_t taken = 0;
-  records_.clear();
   if (SSL_write_ex(tls_.get(), frame.data(), frame.size(), &taken) != 1 || taken != frame.size())
     return gone("cannot be encrypted any more.");
-  return std::span<const std::byte>(records_);
+  // With what reading has made since the last time: records go out in the order in which TLS counts them.
+  outgoing_.clear();
+  outgoing_.swap(records_);
+  return std::span<const std::byte>(outgoing_);
 }
 
 Status Connection::write(wire::Bytes frame) {
-  const std::scoped_lock lock(mutex_);
+  const std::scoped_lock lock(write_mutex_);
   TRY_ASSIGN(const auto out, encrypted(frame));
   is_torn_ = true;
   TRY(send_all(out.data(), out.size()));
@@ -169,13 +172,15 @@ Status Connection::write(wire::Bytes frame) {
 }
 
 void Connection::try_write(wire::Bytes frame) {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
+  const std::unique_lock lock(write_mutex_, std::try_to_lock);
   if (!lock.owns_lock() || is_torn_) return;
   const auto out = encrypted(frame);
   if (!out.ok()) return;
   const ssize_t sent = ::send(socket_.get(), out->data(), out->size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   is_torn_ = sent != static_cast<ssize_t>(out->size());
 }
+
+void Connection::shut_down() { ::shutdown(socket_.get(), SHUT_RDWR); }
 
 Result<std::size_t> Connection::receive(std::span<std::byte> to) {
   if (tls_ != nullptr) return receive_tls(to);
@@ -187,7 +192,7 @@ Result<std::size_t> Connection::receive(std::span<std::byte> to) {
 }
 
 Result<std::size_t> Connection::receive_tls(std::span<std::byte> to) {
-  const std::scoped_lock lock(mutex_);
+  const std::scoped_lock lock(tls_mutex_);
   ERR_clear_error();
   std::size_t count = 0;
   if (SSL_read_ex(tls_.get(), to.data(), to.size(), &count) == 1) return count;

@@ -41,6 +41,9 @@ class Connection {
   // The next whole frame, its checksum right. Code::timed_out: its first byte did not come within `patience`.
   Result<Frame> read(Duration patience);
 
+  // Any thread. Both sides' reads and writes end.
+  void shut_down();
+
   bool is_encrypted() const { return tls_ != nullptr; }
   void set_silence(Duration silence) { silence_ = silence; }
   const std::string& peer() const { return peer_; }
@@ -65,9 +68,12 @@ class Connection {
   Duration silence_;
   const std::string peer_;
 
-  std::mutex
-      mutex_;  // of writing: one frame after the other; and of tls_, also to read: it is for one thread
-  bool is_torn_ = false;            // a frame was not sent as a whole
+  std::mutex write_mutex_;           // of writing, one frame after the other: what follows
+  bool is_torn_ = false;             // a frame was not sent as a whole
+  std::vector<std::byte> outgoing_;  // records on their way
+  // Of tls_, which is for one thread at a time. Not held while the link is waited for: a writer that waits must not
+  // stop the reader, which may be what the other side waits for.
+  std::mutex tls_mutex_;
   std::vector<std::byte> records_;  // what TLS wants sent: many records go out with one system call
   std::unique_ptr<SSL, pki::Deleter<SSL_free>> tls_;
 

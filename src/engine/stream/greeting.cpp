@@ -1,4 +1,4 @@
-// connect() and Listener::accept(): TCP, what the two sides want, TLS, and who they are.
+// How connections begin: TCP, what the two sides want, TLS, and who they are.
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netinet/in.h>
@@ -23,6 +23,7 @@ using wire::Choice;
 using wire::Wish;
 
 constexpr Duration kStrangerPatience = 3s;  // for each step of whoever connects: others wait behind him
+constexpr Duration kForever = std::chrono::hours(24);
 constexpr int kBacklog = 64;
 
 struct Address {
@@ -149,9 +150,8 @@ Status agree(Connection& connection, const ConnectionOptions& options, SSL_CTX* 
                    : "Encrypted page streams are required at this host, and the destination has them off."};
 }
 
-Status introduce(Connection& connection, const wire::Hello& hello, Duration patience) {
-  const auto body = wire::encode(hello);
-  const Status sent = connection.write(wire::frame_of(wire::Kind::hello, body));
+Status introduce(Connection& connection, wire::Bytes first_frame, Duration patience) {
+  const Status sent = connection.write(first_frame);
   const Result<Frame> answer = connection.read(patience);
   if (!answer.ok()) return answer.error();
   TRY(sent);
@@ -162,6 +162,16 @@ Status introduce(Connection& connection, const wire::Hello& hello, Duration pati
   return Error{Code::denied, "The destination refuses the page streams: " + reason};
 }
 
+// One connection, as far as `welcome`.
+Result<std::unique_ptr<Connection>> connect_one(const std::string& endpoint, const ConnectionOptions& options,
+                                                SSL_CTX* context, wire::Bytes first_frame, const Failure& failure) {
+  TRY_ASSIGN(process::UniqueFd socket, connect_socket(endpoint, options.silence, failure));
+  auto connection = std::make_unique<Connection>(std::move(socket), failure, options.silence, options.peer.text);
+  TRY(agree(*connection, options, context));
+  TRY(introduce(*connection, first_frame, options.silence));
+  return connection;
+}
+
 // ---- destination ----
 
 struct Newcomer {
@@ -170,8 +180,7 @@ struct Newcomer {
   bool encrypted = false;
 };
 
-Result<bool> agree_as_destination(Connection& connection, const ConnectionOptions& options,
-                                  SSL_CTX* context) {
+Status agree_as_destination(Connection& connection, const ConnectionOptions& options, SSL_CTX* context) {
   wire::GreetingBytes bytes;
   TRY(connection.read_plain(bytes));
   TRY_ASSIGN(const wire::Greeting wanted, wire::decode_greeting(bytes));
@@ -191,44 +200,85 @@ Result<bool> agree_as_destination(Connection& connection, const ConnectionOption
     return Error{Code::unsupported, "Refused: " + version_text(wanted.version)};
   if (choice == Choice::not_this_encryption)
     return Error{Code::denied, "The source and this host do not agree whether page streams are encrypted."};
-  if (choice == Choice::tls) TRY(connection.start_tls(context, true));
-  return choice == Choice::tls;
+  return choice == Choice::tls ? connection.start_tls(context, true) : Status();
+}
+
+// Empty: it belongs to this motion.
+std::string objection_to(const std::string& token, const std::string& motion, const std::string& vm,
+                         const ConnectionOptions& options) {
+  // safety: without the motion's secret, nobody writes into a VM's memory.
+  if (!same_secret(options.token, token)) return "The token is not this motion's.";
+  if (motion != options.motion.text || vm != options.vm.text)
+    return "This is motion " + options.motion.text + " of VM " + options.vm.text +
+           ", not the one that was named.";
+  return "";
 }
 
 // Empty: welcome.
 std::string objection_to(const wire::Hello& hello, const ConnectionOptions& options,
                          const std::vector<RamBlock>& blocks) {
-  // safety: without the motion's secret, nobody writes into a VM's memory.
-  if (!same_secret(options.token, hello.token)) return "The token is not this motion's.";
-  if (hello.motion != options.motion.text || hello.vm != options.vm.text)
-    return "This is motion " + options.motion.text + " of VM " + options.vm.text +
-           ", not the one that was named.";
+  if (std::string stranger = objection_to(hello.token, hello.motion, hello.vm, options); !stranger.empty())
+    return stranger;
   if (hello.data_streams < 1 || hello.data_streams > kDataStreamsMax || hello.stream > hello.data_streams)
     return "The number of page streams is wrong.";
   if (hello.blocks != sizes_of(blocks)) return "The VM's memory has other sizes here.";
   return "";
 }
 
-Result<Newcomer> receive_newcomer(process::UniqueFd socket, const std::string& from,
-                                  const ConnectionOptions& options, const std::vector<RamBlock>& blocks,
-                                  SSL_CTX* context, const Failure& failure) {
-  Newcomer newcomer;
+// Somebody who has connected, as far as his first frame.
+struct Visitor {
+  std::unique_ptr<Connection> connection;
+  Frame first;
+};
+
+Result<Visitor> receive_visitor(process::UniqueFd socket, const std::string& from, const ConnectionOptions& options,
+                                SSL_CTX* context, const Failure& failure) {
   const Duration patience = std::min(options.silence, kStrangerPatience);
-  newcomer.connection = std::make_unique<Connection>(std::move(socket), failure, patience,
-                                                     options.peer.text + " (" + from + ")");
-  Connection& connection = *newcomer.connection;
-  TRY_ASSIGN(newcomer.encrypted, agree_as_destination(connection, options, context));
-  TRY_ASSIGN(const Frame frame, connection.read(patience));
-  if (frame.header.kind != wire::Kind::hello) return Error{Code::corrupt, "It did not introduce itself."};
-  TRY_ASSIGN(newcomer.hello, wire::decode_hello(frame.body));
-  const std::string objection = objection_to(newcomer.hello, options, blocks);
-  if (!objection.empty()) {
-    connection.try_write(wire::frame_of(wire::Kind::refused, wire::encode_reason(objection)));
-    return Error{Code::denied, objection};
-  }
+  Visitor visitor;
+  visitor.connection = std::make_unique<Connection>(std::move(socket), failure, patience,
+                                                    options.peer.text + " (" + from + ")");
+  TRY(agree_as_destination(*visitor.connection, options, context));
+  TRY_ASSIGN(visitor.first, visitor.connection->read(patience));
+  return visitor;
+}
+
+Error turn_away(Connection& connection, const std::string& why) {
+  connection.try_write(wire::frame_of(wire::Kind::refused, wire::encode_reason(why)));
+  return {Code::denied, why};
+}
+
+Status welcome(Connection& connection, const ConnectionOptions& options) {
   TRY(connection.write(wire::frame_of(wire::Kind::welcome, {})));
   connection.set_silence(options.silence);
+  return {};
+}
+
+Result<Newcomer> page_stream(Visitor visitor, const ConnectionOptions& options, const std::vector<RamBlock>& blocks) {
+  Newcomer newcomer;
+  newcomer.connection = std::move(visitor.connection);
+  newcomer.encrypted = newcomer.connection->is_encrypted();
+  if (visitor.first.header.kind != wire::Kind::hello)
+    return Error{Code::corrupt, "It did not introduce itself."};
+  TRY_ASSIGN(newcomer.hello, wire::decode_hello(visitor.first.body));
+  const std::string objection = objection_to(newcomer.hello, options, blocks);
+  if (!objection.empty()) return turn_away(*newcomer.connection, objection);
+  TRY(welcome(*newcomer.connection, options));
   return newcomer;
+}
+
+Result<std::unique_ptr<Connection>> tunnelled(Visitor visitor, const ConnectionOptions& options, bool encrypted,
+                                              const Listener::Join& join) {
+  Connection& connection = *visitor.connection;
+  if (visitor.first.header.kind != wire::Kind::tunnel) return turn_away(connection, "This motion has begun already.");
+  TRY_ASSIGN(const wire::TunnelHello hello, wire::decode_tunnel_hello(visitor.first.body));
+  const std::string stranger = objection_to(hello.token, hello.motion, hello.vm, options);
+  if (!stranger.empty()) return turn_away(connection, stranger);
+  // safety: what could be talked down to plain is, at least, no less protected than what came before.
+  if (connection.is_encrypted() != encrypted)
+    return turn_away(connection, "The motion's other connections are not encrypted as this one is.");
+  if (const Status joined = join(hello.channel); !joined.ok()) return turn_away(connection, joined.error().what);
+  TRY(welcome(connection, options));
+  return std::move(visitor.connection);
 }
 
 // Puts it among those that are there. A control connection begins anew: the source may have had to.
@@ -247,6 +297,18 @@ Status enrol(Connections& all, Newcomer newcomer) {
   }
   all.data[index - 1] = std::move(newcomer.connection);
   return {};
+}
+
+process::UniqueFd accept_socket(int listening, std::string& from) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  process::UniqueFd socket(::accept4(listening, reinterpret_cast<sockaddr*>(&address), &size, SOCK_CLOEXEC));
+  if (socket) from = text_of(address);
+  return socket;
+}
+
+void log_refusal(const std::string& from, const ConnectionOptions& options, const std::string& why) {
+  log(Level::warn, "a page stream was refused", {{"from", from}, {"motion", options.motion.text}, {"why", why}});
 }
 
 bool is_complete(const Connections& all) {
@@ -283,12 +345,9 @@ Result<Connections> connect(const std::string& endpoint, const ConnectionOptions
                     .vm = options.vm.text,
                     .blocks = sizes_of(blocks)};
   for (unsigned index = 0; index <= options.data_streams; ++index) {
-    TRY_ASSIGN(process::UniqueFd socket, connect_socket(endpoint, options.silence, *failure));
-    auto connection =
-        std::make_unique<Connection>(std::move(socket), *failure, options.silence, options.peer.text);
-    TRY(agree(*connection, options, context.get()));
     hello.stream = static_cast<std::uint8_t>(index);
-    TRY(introduce(*connection, hello, options.silence));
+    const auto first_frame = wire::frame_of(wire::Kind::hello, wire::encode(hello));
+    TRY_ASSIGN(auto connection, connect_one(endpoint, options, context.get(), first_frame, *failure));
     if (index == 0) {
       all.encrypted = connection->is_encrypted();
       all.control = std::move(connection);
@@ -299,6 +358,17 @@ Result<Connections> connect(const std::string& endpoint, const ConnectionOptions
   all.failure = std::move(failure);
   all.silence = options.silence;
   return all;
+}
+
+Result<std::unique_ptr<Connection>> connect_tunnel(const std::string& endpoint, const ConnectionOptions& options,
+                                                   bool encrypted, const std::string& channel,
+                                                   const Failure& failure) {
+  TRY_ASSIGN(const TlsContext context, context_for(options, tls::Side::client));
+  const wire::TunnelHello hello{options.token, options.motion.text, options.vm.text, channel};
+  const auto first_frame = wire::frame_of(wire::Kind::tunnel, wire::encode(hello));
+  TRY_ASSIGN(auto connection, connect_one(endpoint, options, context.get(), first_frame, failure));
+  if (connection->is_encrypted() == encrypted) return connection;
+  return Error{Code::denied, "The destination does not encrypt this connection as the motion's others are."};
 }
 
 Result<Listener> Listener::open(const std::string& address) {
@@ -332,24 +402,40 @@ Result<Connections> Listener::accept(const ConnectionOptions& options, const std
                    "The source did not connect in time." +
                        (last_stranger.empty() ? "" : " Somebody else was refused: " + last_stranger)};
     }
-    sockaddr_storage from{};
-    socklen_t size = sizeof from;
-    process::UniqueFd socket(
-        ::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&from), &size, SOCK_CLOEXEC));
+    std::string from;
+    process::UniqueFd socket = accept_socket(socket_.get(), from);
     if (!socket) continue;  // it was gone again
-    Result<Newcomer> newcomer =
-        receive_newcomer(std::move(socket), text_of(from), options, blocks, context.get(), *failure);
+    auto visitor = receive_visitor(std::move(socket), from, options, context.get(), *failure);
+    Result<Newcomer> newcomer = visitor.ok() ? page_stream(std::move(visitor).value(), options, blocks)
+                                             : Result<Newcomer>(visitor.error());
     const Status enrolled =
         newcomer.ok() ? enrol(all, std::move(newcomer).value()) : Status(newcomer.error());
     if (failure->is_set()) return failure->status().error();
     if (enrolled.ok()) continue;
     last_stranger = enrolled.error().what;
-    log(Level::warn, "a page stream was refused",
-        {{"from", text_of(from)}, {"motion", options.motion.text}, {"why", last_stranger}});
+    log_refusal(from, options, last_stranger);
   }
   all.failure = std::move(failure);
   all.silence = options.silence;
   return all;
+}
+
+Result<std::unique_ptr<Connection>> Listener::accept_tunnel(const ConnectionOptions& options, bool encrypted,
+                                                            const Join& join, const Failure& failure) {
+  TRY_ASSIGN(const TlsContext context, context_for(options, tls::Side::server));
+  for (;;) {
+    const Status ready = wait_for(socket_.get(), POLLIN, kForever, failure);
+    if (!ready.ok() && ready.code() != Code::timed_out) return ready.error();
+    std::string from;
+    process::UniqueFd socket = ready.ok() ? accept_socket(socket_.get(), from) : process::UniqueFd();
+    if (!socket) continue;
+    auto visitor = receive_visitor(std::move(socket), from, options, context.get(), failure);
+    auto connection = visitor.ok() ? tunnelled(std::move(visitor).value(), options, encrypted, join)
+                                   : Result<std::unique_ptr<Connection>>(visitor.error());
+    if (failure.is_set()) return failure.status().error();
+    if (connection.ok()) return connection;
+    log_refusal(from, options, connection.error().what);
+  }
 }
 
 }  // namespace hf::engine

@@ -9,6 +9,7 @@
 #include "base/ensure.hpp"
 #include "engine/stream/connection.hpp"
 #include "engine/stream/throttle.hpp"
+#include "engine/testing_hosts.hpp"
 #include "engine/wire/message.hpp"
 
 namespace hf::engine {
@@ -16,34 +17,12 @@ namespace {
 
 const std::vector<RamBlock> kBlocks = {{.bytes = 8 * kPageBytes}};
 
-pki::KeyPair make_ca() {
-  auto ca = pki::make_ca("test");
-  ENSURE(ca.ok(), "a CA can be made");
-  return *ca;
-}
-pki::Credentials credentials_of(const pki::KeyPair& ca, const std::string& host,
-                                pki::Role role = pki::Role::host) {
-  auto own = pki::issue(ca, {.role = role, .name = host, .addresses = {}});
-  ENSURE(own.ok(), "a certificate can be issued");
-  return {ca.certificate_pem, *own};
-}
+using test::credentials_of;
+using test::make_ca;
 
 // Both sides as they should be; a test changes one thing.
-struct Pair {
-  pki::KeyPair ca = make_ca();
-  ConnectionOptions source, destination;
+struct Pair : test::TwoHosts {
   std::vector<RamBlock> source_blocks = kBlocks;
-
-  Pair() {
-    source.motion = destination.motion = TaskId("task-1");
-    source.vm = destination.vm = VmId("vm-1");
-    source.token = destination.token = "a secret";
-    source.data_streams = 2;
-    source.peer = HostId("host2");
-    destination.peer = HostId("host1");
-    source.credentials = credentials_of(ca, "host1");
-    destination.credentials = credentials_of(ca, "host2");
-  }
 
   struct Outcome {
     Result<Connections> source, destination;

@@ -1,6 +1,7 @@
 #pragma once
-// Frames: what every byte of a page stream is part of, once the connection has been agreed on. A header with a checksum
-// over it and the body; a body that may be packed as a whole. doc/formats.md "Page streams". Pure; any thread.
+// Frames: what every byte of a page stream or a tunnel is part of, once the connection has been agreed on. A header
+// with a checksum over it and the body; a body that may be packed as a whole. doc/formats.md "Page streams". Pure;
+// any thread.
 #include <array>
 
 #include "base/result.hpp"
@@ -24,6 +25,10 @@ enum class Kind : std::uint8_t {
   committed = 9,
   aborted = 10,
   keep_alive = 11,
+  tunnel = 12,
+  tunnel_data = 13,
+  tunnel_end = 14,
+  tunnel_closed = 15,
 };
 enum class Packing : std::uint8_t { none = 0, lz4 = 1, zstd = 2 };
 

@@ -9,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Bytes input(reinterpret_cast<const std::byte*>(data), size);
   if (input.empty()) return 0;
   const Bytes body = input.subspan(1);
-  switch (data[0] % 6) {
+  switch (data[0] % 7) {
     case 0:
       if (body.size() >= kHeaderBytes) {
         const auto header = decode_header(body.first<kHeaderBytes>());
@@ -32,6 +32,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 4:
       if (const auto reason = decode_reason(body); reason.ok())
         ENSURE(reason->size() <= kTextMax, "limits hold");
+      break;
+    case 5:
+      if (const auto tunnel = decode_tunnel_hello(body); tunnel.ok())
+        ENSURE(tunnel->channel.size() <= kChannelMax, "limits hold");
       break;
     default:
       if (body.size() >= kGreetingBytes) {

@@ -58,6 +58,20 @@ Result<Hello> decode_hello(Bytes body) {
   return hello;
 }
 
+std::vector<std::byte> encode(const TunnelHello& hello) {
+  std::vector<std::byte> body;
+  for (const std::string* text : {&hello.token, &hello.motion, &hello.vm, &hello.channel}) append(body, *text);
+  return body;
+}
+
+Result<TunnelHello> decode_tunnel_hello(Bytes body) {
+  Reader reader(body);
+  TunnelHello hello;
+  for (std::string* text : {&hello.token, &hello.motion, &hello.vm, &hello.channel}) *text = reader.text();
+  if (!reader.complete() || hello.channel.size() > kChannelMax) return damaged("tunnel");
+  return hello;
+}
+
 std::vector<std::byte> encode(const RoundSum& sum) {
   std::vector<std::byte> body;
   for (const std::uint64_t number : {sum.round, sum.batches, sum.pages, sum.digest}) append(body, number);

@@ -30,6 +30,16 @@ struct Hello {
 std::vector<std::byte> encode(const Hello& hello);
 Result<Hello> decode_hello(Bytes body);
 
+// tunnel: the first frame of a tunnelled connection, instead of a Hello and answered as one.
+inline constexpr std::size_t kChannelMax = 128;  // bytes of its name
+struct TunnelHello {
+  std::string token, motion, vm;
+  std::string channel;  // "migration", "disk:root": what it is for
+  bool operator==(const TunnelHello&) const = default;
+};
+std::vector<std::byte> encode(const TunnelHello& hello);
+Result<TunnelHello> decode_tunnel_hello(Bytes body);
+
 // round_end: what one data connection has carried so far, over all rounds. round_done: the same summed over all of
 // them. The digest is the sum of the batches' checksums.
 struct RoundSum {

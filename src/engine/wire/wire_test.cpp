@@ -84,6 +84,16 @@ TEST(Message, comes_back_as_it_was_and_every_cut_is_refused) {
   EXPECT_FALSE(decode_greeting({}).ok());
 }
 
+TEST(Message, that_opens_a_tunnel_comes_back_as_it_was_and_every_cut_is_refused) {
+  TunnelHello hello{"token", "task-1", "vm-1", "disk:root"};
+  const auto bytes = encode(hello);
+  EXPECT_EQ(*decode_tunnel_hello(bytes), hello);
+  for (std::size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_EQ(decode_tunnel_hello(Bytes(bytes).first(size)).code(), Code::corrupt) << size;
+  hello.channel = std::string(kChannelMax + 1, 'x');
+  EXPECT_EQ(decode_tunnel_hello(encode(hello)).code(), Code::corrupt);
+}
+
 TEST(Message, a_device_state_beyond_its_total_is_refused) {
   const auto bytes = random_page(1);
   const auto good = decode_device_chunk(encode(DeviceChunk{3, 10'000, 5904, bytes}));

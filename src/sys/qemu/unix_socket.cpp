@@ -1,8 +1,11 @@
 #include "sys/qemu/unix_socket.hpp"
 
 #include <poll.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -36,15 +39,54 @@ ssize_t send_with(int fd, std::string_view bytes, int passed_fd) {
   return ::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-}  // namespace
-
-Result<process::UniqueFd> connect_unix(const std::string& path) {
+Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) {
     return Error{Code::invalid, "The socket path " + path + " is too long: choose a shorter run directory."};
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
+// This thread makes files as somebody else, until its end. Changing a file's owner afterwards would go by its name,
+// which that somebody may have given to another file meanwhile.
+class AsOwner {
+ public:
+  explicit AsOwner(const struct stat& folder)
+      : gid_(::setfsgid(folder.st_gid)), uid_(::setfsuid(folder.st_uid)) {}
+  ~AsOwner() {
+    ::setfsuid(static_cast<uid_t>(uid_));
+    ::setfsgid(static_cast<gid_t>(gid_));
+  }
+  AsOwner(const AsOwner&) = delete;
+  AsOwner& operator=(const AsOwner&) = delete;
+
+ private:
+  const int gid_, uid_;
+};
+
+}  // namespace
+
+Result<process::UniqueFd> listen_unix(const std::string& path) {
+  TRY_ASSIGN(const sockaddr_un address, address_of(path));
+  const std::string folder = path.substr(0, path.rfind('/'));
+  struct stat status{};
+  if (::stat(folder.c_str(), &status) < 0) return from_errno("Cannot look at " + folder, errno);
+  process::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return from_errno("Cannot make a socket", errno);
+  const AsOwner owner(status);
+  ::fchmod(fd.get(), 0600);  // what bind() makes
+  if (::unlink(path.c_str()) < 0 && errno != ENOENT) return from_errno("Cannot remove " + path, errno);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0 ||
+      ::listen(fd.get(), SOMAXCONN) < 0) {
+    return from_errno("Cannot listen on " + path, errno);
+  }
+  return fd;
+}
+
+Result<process::UniqueFd> connect_unix(const std::string& path) {
+  TRY_ASSIGN(const sockaddr_un address, address_of(path));
   process::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return from_errno("Cannot make a socket", errno);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
