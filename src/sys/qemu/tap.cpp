@@ -21,6 +21,7 @@
 #include <string_view>
 
 #include "base/ensure.hpp"
+#include "sys/process/run.hpp"
 #include "sys/process/small_file.hpp"
 
 namespace hf::qemu {
@@ -107,6 +108,25 @@ Status join_bridge(int control, const TapRequest& tap) {
   return {};
 }
 
+Status join_vlan(const TapRequest& tap) {
+  if (tap.vlan == 0) return {};
+  const auto filters = process::read_small_file("/sys/class/net/" + tap.bridge + "/bridge/vlan_filtering");
+  if (!filters.ok() || filters->substr(0, 1) != "1") {
+    return Error{Code::unsupported,
+                 "The bridge " + tap.bridge + " of this host does not tell VLANs apart, but its network has VLAN " +
+                     std::to_string(tap.vlan) + ": turn that on (ip link set " + tap.bridge +
+                     " type bridge vlan_filtering 1), or use a bridge of that VLAN."};
+  }
+  for (const auto& words : vlan_plan(tap.name, tap.vlan)) {
+    TRY_ASSIGN(const process::RunOutput done, process::run_tool(words));
+    if (!done.ok()) {
+      return Error{Code::failed, "Cannot put " + tap.name + " into VLAN " + std::to_string(tap.vlan) + ": " +
+                                     done.complaint()};
+    }
+  }
+  return {};
+}
+
 Status bring_up(int control, const TapRequest& tap) {
   ifreq request = request_for(tap.name);
   if (::ioctl(control, SIOCGIFFLAGS, &request) < 0) return from_errno("Cannot read " + tap.name, errno);
@@ -146,11 +166,6 @@ Status announce(int qemu, const std::string& tap, const std::string& mac) {
 }
 
 Result<process::UniqueFd> open_tap(const TapRequest& tap) {
-  if (tap.vlan != 0) {
-    return Error{Code::unsupported, "VLAN " + std::to_string(tap.vlan) +
-                                        " needs VLAN filtering on the bridge " + tap.bridge +
-                                        ", which this version does not set up: use a bridge of that VLAN."};
-  }
   process::UniqueFd fd(::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return from_errno("Cannot open /dev/net/tun", errno);
   ifreq request = request_for(tap.name);
@@ -161,6 +176,7 @@ Result<process::UniqueFd> open_tap(const TapRequest& tap) {
   if (!control) return from_errno("Cannot make a socket", errno);
   TRY(set_address(control.get(), tap));
   TRY(join_bridge(control.get(), tap));
+  TRY(join_vlan(tap));
   TRY(bring_up(control.get(), tap));
   return fd;
 }

@@ -29,7 +29,8 @@ struct TapRequest {
 // learn that the guest is here. What they send then waits in the TAP until the guest runs.
 Status announce(int qemu, const std::string& tap, const std::string& mac);
 
-// Creates the TAP, puts it on the bridge and up. Its life ends with the descriptor and its duplicates.
+// Creates the TAP, puts it on the bridge, into the VLAN and up. Its life ends with the descriptor and its duplicates.
+// Code::unsupported: the bridge does not filter VLANs.
 Result<process::UniqueFd> open_tap(const TapRequest& request);
 
 }  // namespace hf::qemu
