@@ -80,6 +80,12 @@ def intact(lab, since):
     clean(lab)
 
 
+def interfaces(lab, host):
+    """Of its network namespace. The guest's TAPs begin with "hf"."""
+    return [line.split()[1].rstrip(":").partition("@")[0]
+            for line in lab.lab("exec", host, "--", "ip", "-o", "link").splitlines()]
+
+
 def clean(lab):
     """Nothing of the VM is left but where it runs."""
     here, machine = owner(lab), vm(lab)["id"]
@@ -90,6 +96,8 @@ def clean(lab):
                 return False
             folder = lab.run / host / "vms" / machine
             if host != here and (folder.exists() or os.path.isdir(f"{lab.group}/{host}/vms/{machine}")):
+                return False
+            if host != here and any(name.startswith("hf") for name in interfaces(lab, host)):
                 return False
         return not lab.cli("vm", "show", NAME, "-o", "json").count('"preparing"')
 
