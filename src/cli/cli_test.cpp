@@ -207,6 +207,7 @@ TEST_F(Cli, a_move_ends_with_its_report) {
             "Sent        42.0 MiB\n"
             "Last stop   12.3 ms\n"
             "... of it   halt 0.3, scan 1.1, save 1.9, copy 3.0, load 4.0, resume 2.0\n"
+            "Network     frames for it were lost for 3.3 ms, later ones waited\n"
             "Tracker     comparison (takes up to 512 MiB more, and longer stops): the\n"
             "            kernel here is 6.1\n");
   const std::string id = api::list_tasks(cluster_.store, 1)->at(0).id.text;

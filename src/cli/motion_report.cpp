@@ -20,9 +20,17 @@ std::uint64_t number(const json& report, const char* name) {
 }
 
 // Milliseconds: with a tenth where that says something.
-std::string ms(const json& report, const char* name) {
-  const double value = static_cast<double>(number(report, name)) / 1000;
+std::string ms(std::uint64_t us) {
+  const double value = static_cast<double>(us) / 1000;
   return value < 99.95 ? fmt::format("{:.1f}", value) : fmt::format("{:.0f}", value);
+}
+
+std::string ms(const json& report, const char* name) { return ms(number(report, name)); }
+
+// For how long frames for the guest were lost: until the destination heard of the stop and announced the guest. From
+// then on they waited for it there.
+std::string unreachable(const json& report) {
+  return ms(number(report, "halt_us") + number(report, "scan_us") + number(report, "save_us"));
 }
 
 // Lines of at most kValueColumns; a word that is longer stands alone.
@@ -60,7 +68,8 @@ std::vector<std::pair<std::string, std::string>> motion_report(const json& task)
       {"Last stop", ms(report, "stop_us") + " ms"},
       {"... of it", fmt::format("halt {}, scan {}, save {}, copy {}, load {}, resume {}",
                                 ms(report, "halt_us"), ms(report, "scan_us"), ms(report, "save_us"),
-                                ms(report, "copy_us"), ms(report, "load_us"), ms(report, "resume_us"))}};
+                                ms(report, "copy_us"), ms(report, "load_us"), ms(report, "resume_us"))},
+      {"Network", "frames for it were lost for " + unreachable(report) + " ms, later ones waited"}};
   const auto tracker = wrapped(field(report, "tracker"));
   for (std::size_t i = 0; i < tracker.size(); ++i) out.emplace_back(i == 0 ? "Tracker" : "", tracker[i]);
   return out;
