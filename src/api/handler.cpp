@@ -81,6 +81,15 @@ Result<record::Encryption> encryption_named(const std::string& name) {
   return Error{Code::invalid, "The field \"encryption\" must be required, opportunistic or off."};
 }
 
+// Empty: the default.
+Result<record::Engine> engine_named(const std::string& name) {
+  if (name.empty()) return record::MotionLimits{}.engine;
+  for (const auto one : {record::Engine::automatic, record::Engine::holdfast, record::Engine::qemu}) {
+    if (name == record::name_of(one)) return one;
+  }
+  return Error{Code::invalid, "The field \"engine\" must be auto, holdfast or qemu."};
+}
+
 Result<Response> task_response(const Result<TaskRecord>& task) {
   if (!task.ok()) return task.error();
   return json_response(to_json(*task), 202);
@@ -260,10 +269,11 @@ Result<Response> Handler::Inner::migrate(const Call& call) {
   wanted.to = HostId(body.text("to", false));
   wanted.limits.bandwidth_mbit = static_cast<std::uint64_t>(body.number("bandwidth_mbit", 0, kBandwidthMbitMax));
   wanted.limits.max_stop_ms = static_cast<int>(body.number("max_stop_ms", 0, kMaxStopMsMax));
-  const std::string encryption = body.text("encryption", false);
+  const std::string encryption = body.text("encryption", false), engine = body.text("engine", false);
   const bool dry_run = body.flag("dry_run", false);
   TRY(body.finish());
   TRY_ASSIGN(wanted.limits.encryption, encryption_named(encryption));
+  TRY_ASSIGN(wanted.limits.engine, engine_named(engine));
   if (dry_run) return item_response(operations.check_migration(vm, wanted));
   return task_response(operations.migrate_vm(vm, wanted, call.by));
 }

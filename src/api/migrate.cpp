@@ -135,7 +135,8 @@ Result<motion::Answer> Operations::check_migration(const std::string& name, cons
                                                      key::kMaintenance}));
   const auto health = health_of(view);
   const auto candidates = motion::use_of_hosts(view, health);
-  motion::Answer answer = motion::check({view, health, candidates, target.vm.record.id, wanted.to});
+  motion::Answer answer =
+      motion::check({view, health, candidates, target.vm.record.id, wanted.to, wanted.limits.engine});
   // What the leader need not ask: the task that it plans is the command under way.
   const Status legal = require_legal(vm::Command::migrate, target);
   if (!legal.ok() && (target.busy() || answer.reasons.empty())) {

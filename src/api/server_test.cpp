@@ -182,7 +182,9 @@ TEST_F(ServerTest, a_move_is_checked_asked_for_and_cancelled) {
   };
   const auto checked = ask(R"({"dry_run":true})");
   ASSERT_TRUE(checked.ok()) << checked.error().what;
-  EXPECT_EQ(json::parse(*checked), json::parse(R"({"to":"host2","reasons":[]})"));
+  EXPECT_EQ(json::parse(*checked), json::parse(R"({"to":"host2","reasons":[],"engine":"holdfast"})"));
+  EXPECT_EQ(json::parse(*ask(R"({"dry_run":true,"engine":"qemu"})"))["engine"], "qemu");
+  EXPECT_EQ(ask(R"({"engine":"steam"})").error().what, "The field \"engine\" must be auto, holdfast or qemu.");
   EXPECT_EQ(ask(R"({"encryption":"maybe"})").error().what,
             "The field \"encryption\" must be required, opportunistic or off.");
   EXPECT_EQ(ask(R"({"bandwidth_mbit":1000001})").error().what,

@@ -60,7 +60,7 @@ std::string to_json(const ClusterView& view) {
 }
 
 std::string to_json(const motion::Answer& answer) {
-  return text({{"to", answer.to.text}, {"reasons", answer.reasons}});
+  return text({{"to", answer.to.text}, {"reasons", answer.reasons}, {"engine", record::name_of(answer.engine)}});
 }
 
 std::string to_json(const LocalStatus& status) {

@@ -216,6 +216,20 @@ TEST_F(Cli, a_move_ends_with_its_report) {
   EXPECT_EQ(late.status, 5);
 }
 
+TEST_F(Cli, a_move_by_qemu_says_so_and_why) {
+  cluster_.run_vm("web", "host1", 512);
+  record::MotionReport report;
+  report.rounds = 4;
+  report.copy_us = 11000;
+  report.engine = record::Engine::qemu;
+  carry_out_move(report);
+  const Outcome outcome = holdfast("vm migrate web --engine qemu");
+  EXPECT_EQ(outcome.status, 0) << outcome.error;
+  EXPECT_NE(outcome.out.find("... of it   save and copy 11.0, load 0.0, resume 0.0"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("QEMU's own migration, as was asked for"), std::string::npos) << outcome.out;
+  EXPECT_EQ(holdfast("vm migrate web --engine steam").status, 2);
+}
+
 TEST_F(Cli, a_move_that_cannot_be_says_every_reason) {
   cluster_.run_vm("web", "host1", 3000);
   const Outcome asked = holdfast("vm migrate web --dry-run");

@@ -56,6 +56,7 @@ bool has_motion_report(const json& task) {
 
 std::vector<std::pair<std::string, std::string>> motion_report(const json& task) {
   const json& report = task.at("report");
+  const bool by_qemu = field(report, "engine") == "qemu";
   const std::uint64_t plain = number(report, "plain_pages"), delta = number(report, "delta_pages"),
                       zero = number(report, "zero_pages");
   std::vector<std::pair<std::string, std::string>> out = {
@@ -66,10 +67,20 @@ std::vector<std::pair<std::string, std::string>> motion_report(const json& task)
       {"Pages", fmt::format("{}: {} whole, {} changes, {} zero", plain + delta + zero, plain, delta, zero)},
       {"Sent", fmt::format("{:.1f} MiB", static_cast<double>(number(report, "bytes_sent")) / (1U << 20U))},
       {"Last stop", ms(report, "stop_us") + " ms"},
-      {"... of it", fmt::format("halt {}, scan {}, save {}, copy {}, load {}, resume {}",
-                                ms(report, "halt_us"), ms(report, "scan_us"), ms(report, "save_us"),
-                                ms(report, "copy_us"), ms(report, "load_us"), ms(report, "resume_us"))},
-      {"Network", "frames for it were lost for " + unreachable(report) + " ms, later ones waited"}};
+      {"... of it",
+       by_qemu ? fmt::format("save and copy {}, load {}, resume {}", ms(report, "copy_us"), ms(report, "load_us"),
+                             ms(report, "resume_us"))
+               : fmt::format("halt {}, scan {}, save {}, copy {}, load {}, resume {}", ms(report, "halt_us"),
+                             ms(report, "scan_us"), ms(report, "save_us"), ms(report, "copy_us"),
+                             ms(report, "load_us"), ms(report, "resume_us"))}};
+  if (!by_qemu) {
+    out.emplace_back("Network", "frames for it were lost for " + unreachable(report) + " ms, later ones waited");
+  }
+  if (by_qemu) {
+    const bool asked = task.contains("limits") && field(task.at("limits"), "engine") == "qemu";
+    out.emplace_back("Engine", asked ? "QEMU's own migration, as was asked for"
+                                     : "QEMU's own migration: nobody else can read the memory");
+  }
   const auto tracker = wrapped(field(report, "tracker"));
   for (std::size_t i = 0; i < tracker.size(); ++i) out.emplace_back(i == 0 ? "Tracker" : "", tracker[i]);
   return out;

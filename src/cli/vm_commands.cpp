@@ -230,7 +230,7 @@ void add_life(CLI::App& vm, Session& session) {
 }
 
 struct MigrateOptions {
-  std::string name, to, encryption = "required";
+  std::string name, to, encryption = "required", engine = "auto";
   std::uint64_t bandwidth_mbit = 0;
   int max_stop_ms = 0;
   bool dry_run = false;
@@ -241,6 +241,7 @@ void migrate(Session& session, const MigrateOptions& options) {
             {"bandwidth_mbit", options.bandwidth_mbit},
             {"max_stop_ms", options.max_stop_ms},
             {"encryption", options.encryption}};
+  if (options.engine != "auto") body["engine"] = options.engine;  // a daemon of the version before knows no other
   const std::string path = vm_path(options.name) + "/migrate";
   if (!options.dry_run) return session.follow(session.send("POST", path, body));
   body["dry_run"] = true;
@@ -249,7 +250,8 @@ void migrate(Session& session, const MigrateOptions& options) {
   const json& reasons = answer->at("reasons");
   if (!reasons.empty()) session.status = info(Code::unsupported).exit_status;
   if (session.json()) return fmt::print("{}\n", answer->dump(2));
-  if (reasons.empty()) return fmt::print("VM {} can move to {}.\n", options.name, field(*answer, "to"));
+  const char* how = field(*answer, "engine") == "qemu" ? " by QEMU's own migration" : "";
+  if (reasons.empty()) return fmt::print("VM {} can move to {}{}.\n", options.name, field(*answer, "to"), how);
   fmt::print("VM {} cannot move now:\n", options.name);
   for (const auto& reason : reasons) fmt::print("  {}\n", printable(reason.get<std::string>()));
 }
@@ -267,8 +269,13 @@ void add_migrate(CLI::App& vm, Session& session) {
   move->add_option("--encryption", options->encryption, "required, opportunistic or off")
       ->capture_default_str()
       ->check(CLI::IsMember({"required", "opportunistic", "off"}));
+  move->add_option("--engine", options->engine,
+                   "What copies the memory: holdfast, qemu (QEMU's own migration), or auto: the first where it can")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "holdfast", "qemu"}));
   move->footer(examples({"holdfast vm migrate web", "holdfast vm migrate web --to host2 --dry-run",
                          "holdfast vm migrate web --to host2 --limit-bandwidth 500 --max-stop 50",
+                         "holdfast vm migrate web --engine qemu",
                          "holdfast --no-wait vm migrate web"}));
   move->callback([&session, options] { migrate(session, *options); });
 }

@@ -61,6 +61,7 @@ record::MotionReport report_of(const record::MotionRecord& motion, const motion:
   report.load_us = us(finished.stop.load);
   report.commit_us = us(finished.stop.commit);
   report.tracker = finished.tracker;
+  report.engine = motion.limits.engine == record::Engine::qemu ? record::Engine::qemu : record::Engine::holdfast;
   return report;
 }
 }  // namespace
@@ -93,6 +94,7 @@ motion::Leg Motions::leg_of(const record::MotionRecord& motion, const HostId& pe
   leg.token = std::move(token);
   leg.peer = peer;
   leg.run_dir = place_.run_dir(motion.vm);
+  leg.engine = motion.limits.engine == record::Engine::qemu ? motion::Engine::qemu : motion::Engine::holdfast;
   leg.encryption = encryption_of(motion.limits.encryption);
   leg.ca = place_.pki.ca;
   leg.certificate = place_.pki.certificate;

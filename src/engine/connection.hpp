@@ -39,6 +39,7 @@ struct ConnectionOptions {
   HostId peer;        // the host at the other end; checked where TLS is used
   Encryption encryption = Encryption::required;
   std::optional<pki::Credentials> credentials;     // none: TLS is impossible
+  bool pages = true;  // false: the memory goes through a tunnel, so control is the only connection here, and no blocks
   unsigned data_streams = default_data_streams();  // the source decides
   // A link that moves nothing for so long is broken. The other side is heard from each third of it at least.
   Duration silence = std::chrono::seconds(10);

@@ -1,28 +1,71 @@
 #include "motion/destination.hpp"
 
+#include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <future>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "base/break_point.hpp"
 #include "base/log.hpp"
 #include "engine/attach.hpp"
+#include "engine/stream/control.hpp"
+#include "engine/tunnel.hpp"
 #include "sys/process/clock.hpp"
 #include "sys/process/hurry.hpp"
 #include "sys/qemu/tap.hpp"
 
 namespace hf::motion {
 namespace {
+using engine::wire::Kind;
 constexpr Duration kLoadLimit = 30s;
+constexpr Duration kLook = 100ms;  // between two looks at what may have ended the motion
+
+Error misplaced() { return {Code::corrupt, "The source said something that has no place here."}; }
 
 template <class Event>
 Result<Event> expect(Result<engine::ReceiverEvent> event) {
   if (!event) return event.error();
   if (auto* wanted = std::get_if<Event>(&*event)) return std::move(*wanted);
-  return Error{Code::corrupt, "The source said something that has no place here."};
+  return misplaced();
 }
+
+// What the source says at the end: that it has committed, and nothing before everything was loaded here. Its thread is
+// "hf-control".
+class SourceWord {
+ public:
+  SourceWord(engine::stream::Control& control, engine::Failure& failure)
+      : control_(control), failure_(failure), thread_([this] {
+          ::pthread_setname_np(::pthread_self(), "hf-control");
+          word_.set_value(listen());
+        }) {}
+  ~SourceWord() { failure_.set({Code::failed, "The motion has ended."}); }
+  SourceWord(const SourceWord&) = delete;
+  SourceWord& operator=(const SourceWord&) = delete;
+
+  void expect_committed() { expected_ = true; }
+  // The version that the store gave the commit.
+  Result<std::uint64_t> wait() { return word_.get_future().get(); }
+
+ private:
+  Result<std::uint64_t> listen() {
+    TRY_ASSIGN(const engine::Frame frame, control_.read());
+    Result<std::uint64_t> version = misplaced();
+    if (frame.header.kind == Kind::committed && expected_) version = engine::wire::decode_version(frame.body);
+    if (!version.ok()) control_.fail(version.error());
+    return version;
+  }
+
+  engine::stream::Control& control_;
+  engine::Failure& failure_;
+  std::atomic<bool> expected_{false};
+  std::promise<Result<std::uint64_t>> word_;
+  std::jthread thread_;  // last: it uses all of the above
+};
 
 }  // namespace
 
@@ -56,7 +99,11 @@ Status Destination::receive() {
   if (monitor->guest(kQemuLimit) != GuestState::waits_for_memory) {
     return Error{Code::conflict, "This QEMU does not wait for a guest's memory."};
   }
-  TRY(monitor->prepare_to_load(kQemuLimit));
+  return order_.leg.engine == Engine::qemu ? receive_by_qemu(*monitor, dir) : receive_pages(*monitor, dir);
+}
+
+Status Destination::receive_pages(qemu::EngineMonitor& monitor, const qemu::RunDir& dir) {
+  TRY(monitor.prepare_to_load(kQemuLimit));
   TRY_ASSIGN(qemu::ShimAnswer shim, qemu::ask_shim(dir.memory_socket(), kQemuLimit));
   // Both do nothing until the guest stands still. QEMU stays hurried until holdfastd lets the guest run. What places
   // pages in the rounds before is started later, and is not hurried.
@@ -79,7 +126,7 @@ Status Destination::receive() {
   break_point("destination.load");
   const Instant began = sys::boot_now();
   const std::string_view bytes(reinterpret_cast<const char*>(state.bytes.data()), state.bytes.size());
-  if (const Status loaded = monitor->load_devices(bytes, kLoadLimit); !loaded.ok()) {
+  if (const Status loaded = monitor.load_devices(bytes, kLoadLimit); !loaded.ok()) {
     receiver->abort(loaded.error().what);
     return loaded;
   }
@@ -92,6 +139,34 @@ Status Destination::receive() {
   // The guest is not to wait until our part of its memory is unmapped.
   process::end_hurry(::getpid(), own_nice);
   return told;
+}
+
+Status Destination::receive_by_qemu(qemu::EngineMonitor& monitor, const qemu::RunDir& dir) {
+  TRY_ASSIGN(const qemu::LaunchRecord record, launch_record(dir));
+  TRY(monitor.prepare_to_receive(dir.migration_socket(), is_emulated(record), kQemuLimit));
+  process::hurry(::getpid());
+  TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));
+  TRY_ASSIGN(engine::Listener listener, engine::Listener::open(order_.address));
+  TRY(master_.report(Listening{listener.endpoint()}));
+  TRY_ASSIGN(const engine::Connections connections, listener.accept(options, {}, order_.patience, failure_));
+  engine::stream::Control control(*connections.control, *failure_, connections.silence, "source");
+  const auto tunnel = engine::TunnelExit::start(std::move(listener), {options, connections.encrypted, 0},
+                                                {{kMigrationChannel, dir.migration_socket()}}, failure_);
+  SourceWord word(control, *failure_);
+  for (bool loaded = false; !loaded;) {
+    TRY(failure_->status());
+    auto migrated = monitor.has_migrated(kLook);
+    if (!migrated.ok()) control.fail(migrated.error());
+    TRY_ASSIGN(loaded, std::move(migrated));
+  }
+  announce(record.pid);
+  break_point("destination.loaded");
+  // safety: loaded, not running: the source's right ends with the commit, and only holdfastd knows of that.
+  word.expect_committed();
+  TRY(control.write(Kind::loaded));
+  TRY(master_.report(Loaded{}));
+  TRY_ASSIGN(const std::uint64_t version, word.wait());
+  return master_.report(Arrived{version});
 }
 
 }  // namespace hf::motion

@@ -1,6 +1,7 @@
 #pragma once
 // Destination: the process of the host that a VM comes to. Puts memory and devices into a QEMU that waits for them, and
-// says so. It never lets the guest run: that is holdfastd's, after the commit. One thread.
+// says so. It never lets the guest run: that is holdfastd's, after the commit. One thread, and what the engine and the
+// tunnel have.
 #include <memory>
 
 #include "engine/receiver.hpp"
@@ -17,6 +18,9 @@ class Destination {
 
  private:
   Status receive();
+  Status receive_pages(qemu::EngineMonitor& monitor, const qemu::RunDir& dir);
+  // By QEMU's own migration, through a tunnel.
+  Status receive_by_qemu(qemu::EngineMonitor& monitor, const qemu::RunDir& dir);
 
   void announce(int qemu) const;
 

@@ -11,6 +11,7 @@ Result<engine::ConnectionOptions> connection_options(const Leg& leg) {
   options.token = leg.token;
   options.peer = leg.peer;
   options.encryption = leg.encryption;
+  options.pages = leg.engine == Engine::holdfast;
   if (leg.ca.empty() || leg.encryption == engine::Encryption::off) return options;
   pki::Credentials credentials;
   TRY_ASSIGN(credentials.ca_pem, process::read_small_file(leg.ca));
@@ -19,5 +20,12 @@ Result<engine::ConnectionOptions> connection_options(const Leg& leg) {
   options.credentials = std::move(credentials);
   return options;
 }
+
+Result<qemu::LaunchRecord> launch_record(const qemu::RunDir& dir) {
+  TRY_ASSIGN(const std::string text, process::read_small_file(dir.launch_record()));
+  return qemu::decode_launch_record(text);
+}
+
+bool is_emulated(const qemu::LaunchRecord& record) { return record.accelerator != "kvm"; }
 
 }  // namespace hf::motion

@@ -10,6 +10,12 @@ namespace hf::motion {
 
 inline constexpr Duration kQemuLimit = 10s;  // for what QEMU answers at once unless it is frozen
 
+// Of the tunnel, for QEMU's own migration.
+inline const std::string kMigrationChannel = "migration";
+
 Result<engine::ConnectionOptions> connection_options(const Leg& leg);
+Result<qemu::LaunchRecord> launch_record(const qemu::RunDir& dir);
+// By TCG, without KVM.
+bool is_emulated(const qemu::LaunchRecord& record);
 
 }  // namespace hf::motion

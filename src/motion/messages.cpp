@@ -17,6 +17,10 @@ struct Names<engine::Encryption> {
   static constexpr std::array<std::string_view, 3> all = {"off", "opportunistic", "required"};
 };
 template <>
+struct Names<Engine> {
+  static constexpr std::array<std::string_view, 2> all = {"holdfast", "qemu"};
+};
+template <>
 struct Names<Phase> {
   static constexpr std::array<std::string_view, 3> all = {"connecting", "copying", "stopping"};
 };
@@ -130,6 +134,7 @@ void members(Io& io, T& leg) {
   io("token", leg.token);
   io("peer", leg.peer);
   io("run_dir", leg.run_dir);
+  io("engine", leg.engine);
   io("encryption", leg.encryption);
   io("ca", leg.ca);
   io("certificate", leg.certificate);

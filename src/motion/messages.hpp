@@ -20,6 +20,9 @@ namespace hf::motion {
 
 inline constexpr std::size_t kLineMax = 64 * 1024;
 
+// What copies the memory.
+enum class Engine { holdfast, qemu };
+
 // What both sides are told first.
 struct Leg {
   TaskId motion;
@@ -27,6 +30,7 @@ struct Leg {
   std::string token;    // of the motion's record
   HostId peer;          // the other host
   std::string run_dir;  // the VM's, with its sockets
+  Engine engine = Engine::holdfast;
   engine::Encryption encryption = engine::Encryption::required;
   std::string ca, certificate, key;  // PEM files; all empty: no TLS
   bool operator==(const Leg&) const = default;

@@ -16,6 +16,7 @@ Leg leg() {
           "secret",
           HostId("host2"),
           "/run/holdfast/vms/vm-1",
+          Engine::qemu,
           engine::Encryption::opportunistic,
           "/pki/ca.pem",
           "/pki/cert.pem",

@@ -14,7 +14,6 @@
 #include "engine/attach.hpp"
 #include "sys/process/clock.hpp"
 #include "sys/process/hurry.hpp"
-#include "sys/process/small_file.hpp"
 
 namespace hf::motion {
 namespace {
@@ -32,12 +31,6 @@ class Laps {
  private:
   Instant last_ = sys::boot_now();
 };
-
-Result<bool> uses_kvm(const qemu::RunDir& dir) {
-  TRY_ASSIGN(const std::string text, process::read_small_file(dir.launch_record()));
-  TRY_ASSIGN(const auto record, qemu::decode_launch_record(text));
-  return record.accelerator == "kvm";
-}
 
 std::uint64_t percent(double share) { return static_cast<std::uint64_t>(std::lround(share * 100)); }
 
@@ -63,6 +56,7 @@ int Source::run() {
 }
 
 Status Source::copy() {
+  if (order_.leg.engine == Engine::qemu) return copy_by_qemu();
   TRY(open());
   TRY(arm());
   TRY(round({{0, memory_->page_count()}}));
@@ -91,13 +85,11 @@ Status Source::open() {
   TRY(monitor_->prepare_to_save(kQemuLimit));
   guest_ = std::make_unique<PacedGuest>(*monitor_);
   TRY_ASSIGN(qemu::ShimAnswer shim, qemu::ask_shim(dir.memory_socket(), kQemuLimit));
-  qemu_ = shim.qemu_pid;
-  qemu_nice_ = ::getpriority(PRIO_PROCESS, static_cast<id_t>(qemu_));
-  own_nice_ = ::getpriority(PRIO_PROCESS, 0);
+  note_niceness(shim.qemu_pid);
   TRY_ASSIGN(engine::GuestMemory memory, engine::map_guest_memory(shim));
   memory_.emplace(std::move(memory));
-  TRY_ASSIGN(const bool is_kvm, uses_kvm(dir));
-  TRY_ASSIGN(tracker_, engine::make_tracker(*memory_, std::move(shim), is_kvm));
+  TRY_ASSIGN(const qemu::LaunchRecord record, launch_record(dir));
+  TRY_ASSIGN(tracker_, engine::make_tracker(*memory_, std::move(shim), !is_emulated(record)));
   done_.tracker = tracker_->describe();
   TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));
   TRY_ASSIGN(engine::Connections connections,
@@ -107,6 +99,21 @@ Status Source::open() {
   shown_.pages_all = memory_->page_count();
   reporter_ = std::jthread([this](const std::stop_token& stop) { report_progress(stop); });
   return {};
+}
+
+Status Source::copy_by_qemu() {
+  const qemu::RunDir dir{order_.leg.run_dir};
+  TRY_ASSIGN(monitor_, qemu::EngineMonitor::connect(dir.engine_socket(), kQemuLimit));
+  if (monitor_->guest(kQemuLimit) != GuestState::running) {
+    return Error{Code::conflict, "The guest does not run: only a running VM is moved with its memory."};
+  }
+  TRY_ASSIGN(const qemu::LaunchRecord record, launch_record(dir));
+  note_niceness(record.pid);
+  TRY_ASSIGN(qemu_copy_, QemuCopy::start(order_, *monitor_, failure_));
+  const auto show = [this](const Progress& progress) {
+    (void)master_.report(progress);  // its end is noticed elsewhere
+  };
+  return qemu_copy_->run({show, [this] { hurry(); }}, done_);
 }
 
 Status Source::arm() {
@@ -119,6 +126,12 @@ Status Source::arm() {
   TRY(guest_->release());
   end_hurry();
   return {};
+}
+
+void Source::note_niceness(int qemu) {
+  qemu_ = qemu;
+  qemu_nice_ = ::getpriority(PRIO_PROCESS, static_cast<id_t>(qemu_));
+  own_nice_ = ::getpriority(PRIO_PROCESS, 0);
 }
 
 void Source::hurry() {
@@ -200,9 +213,7 @@ int Source::settle() {
   return info(Code::outcome_unknown).exit_status;
 }
 
-int Source::finish(std::uint64_t version) {
-  done_.stop.commit = sys::boot_now() - asked_at_;
-  break_point("source.finish");
+void Source::tell_committed(std::uint64_t version) {
   // Its host learns it from the store as well.
   if (const Status told = sender_->tell_committed(version); !told.ok()) {
     log(Level::warn, "the destination was not told of the commit", {{"why", told.error().what}});
@@ -215,6 +226,17 @@ int Source::finish(std::uint64_t version) {
   done_.delta_pages = all.delta_pages;
   done_.plain_pages = all.plain_pages;
   done_.bytes = all.bytes;
+}
+
+int Source::finish(std::uint64_t version) {
+  done_.stop.commit = sys::boot_now() - asked_at_;
+  break_point("source.finish");
+  if (qemu_copy_) {
+    qemu_copy_->tell_committed(version);
+    done_.bytes = qemu_copy_->bytes();
+  } else {
+    tell_committed(version);
+  }
   done_.took = sys::boot_now() - began_;
   if (const Status told = master_.report(done_); !told.ok()) {
     log(Level::warn, "the last report was not taken", {{"why", told.error().what}});
@@ -222,27 +244,35 @@ int Source::finish(std::uint64_t version) {
   return 0;
 }
 
+// Fine where it was never stopped.
+Status Source::resume() {
+  if (qemu_copy_) return qemu_copy_->give_back();
+  return guest_ ? guest_->release() : Status();
+}
+
 // safety: only where holdfastd was not asked, or has said Abort: this host still has the right to run the VM.
 int Source::give_up(const Error& why) {
-  // What was heard first says more than what it caused.
-  const Error first = failure_->is_set() ? failure_->status().error() : why;
+  // What was heard first says more than what it caused; but that connections broke says less than the other side's
+  // own words.
+  const Status heard = failure_->status();
+  const bool words = !heard.ok() && heard.code() == Code::unavailable && why.code == Code::failed;
+  const Error first = heard.ok() || words ? why : heard.error();
   Guest state = Guest::runs;
-  if (guest_) {
-    guest_->set_share(1);
-    if (const Status resumed = guest_->release(); !resumed.ok()) {
-      state = Guest::stopped;
-      log(Level::error, "the guest could not be resumed",
-          {{"vm", order_.leg.vm.text}, {"why", resumed.error().what}});
-    } else if (shown_.phase == Phase::stopping) {
-      // The destination may have called it to itself.
-      if (const Status told = monitor_->announce(kQemuLimit); !told.ok()) {
-        log(Level::warn, "the guest was not announced to its networks", {{"why", told.error().what}});
-      }
+  if (guest_) guest_->set_share(1);
+  if (const Status resumed = resume(); !resumed.ok()) {
+    state = Guest::stopped;
+    log(Level::error, "the guest could not be resumed",
+        {{"vm", order_.leg.vm.text}, {"why", resumed.error().what}});
+  } else if (shown_.phase == Phase::stopping || qemu_copy_) {
+    // The destination may have called it to itself.
+    if (const Status told = monitor_->announce(kQemuLimit); !told.ok()) {
+      log(Level::warn, "the guest was not announced to its networks", {{"why", told.error().what}});
     }
-    if (qemu_ != 0) end_hurry();
   }
+  if (qemu_ != 0) end_hurry();
   if (tracker_) tracker_->disarm();
   if (sender_) sender_->abort(first.what);
+  if (qemu_copy_) qemu_copy_->abort(first.what);
   log(Level::warn, "a motion has failed", {{"vm", order_.leg.vm.text}, {"why", first.what}});
   reporter_ = std::jthread();
   if (const Status told = master_.report(Failed{first, state}); !told.ok()) {

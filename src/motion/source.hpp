@@ -13,6 +13,8 @@
 // |          |              |                                       | holdfastd reads the store                      |
 // | asked    | stands still | anything else                         | nothing: only holdfastd's word counts          |
 //
+// With Engine::qemu, QEMU's own migration does what "copying" and "stopping" say (qemu_copy.hpp); the rest is the same.
+//
 // One thread drives it; "hf-progress" reports.
 #include <memory>
 #include <optional>
@@ -24,6 +26,7 @@
 #include "motion/leg.hpp"
 #include "motion/master.hpp"
 #include "motion/paced_guest.hpp"
+#include "motion/qemu_copy.hpp"
 
 namespace hf::motion {
 
@@ -38,11 +41,13 @@ class Source {
  private:
   Status copy();
   Status open();
+  Status copy_by_qemu();
   // The guest stopped for the first time: tracking begins, and its devices are saved for a try: what QEMU cannot save
   // is known before anything is sent.
   Status arm();
   Status round(engine::PageSet pages);
   // What the guest waits for while it stands still comes first on this host, or no more than others.
+  void note_niceness(int qemu);
   void hurry();
   void end_hurry();
   // Stops the guest and says what was written since the last time.
@@ -50,7 +55,9 @@ class Source {
   Status stop_for_good(engine::PageSet pages);
   int settle();
   int finish(std::uint64_t version);
+  void tell_committed(std::uint64_t version);
   int give_up(const Error& why);
+  Status resume();
   void show(Phase phase, std::uint64_t pages);
   void report_progress(std::stop_token stop);
 
@@ -63,6 +70,7 @@ class Source {
   std::unique_ptr<engine::Tracker> tracker_;
   std::unique_ptr<PacedGuest> guest_;
   std::unique_ptr<engine::Sender> sender_;
+  std::unique_ptr<QemuCopy> qemu_copy_;  // in place of the four before it
   Pacing pacing_;
   Finished done_;
   int qemu_ = 0;                      // its process

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A running VM moves between hosts: its memory, its disk and its connections with it, and whatever is killed meanwhile,
-it runs once, with its memory, and nothing is left behind."""
+it runs once, with its memory, and nothing is left behind. HOLDFAST_ENGINE=qemu: by QEMU's own migration (QEMU 9 or
+later, where guests are emulated)."""
 import os
 import signal
 
@@ -9,6 +10,7 @@ from lab import wait
 
 NAME, NUMBER = "walker", 1
 ADDRESS = f"10.78.1.{NUMBER}"
+ENGINE = os.environ.get("HOLDFAST_ENGINE", "holdfast")
 SLOW = "100"  # Mbit/s: the copy lasts for seconds
 
 
@@ -36,7 +38,7 @@ def task(lab, number):
 
 def begin(lab, to, *words):
     """Starts a motion; its task, once memory is copied."""
-    number = lab.ask("vm", "migrate", NAME, "--to", to, "--no-wait", *words)["id"]
+    number = lab.ask("vm", "migrate", NAME, "--to", to, "--engine", ENGINE, "--no-wait", *words)["id"]
     wait(lambda: task(lab, number)["progress"] > 0 or ended(lab, number), "memory is copied", pause=0.05)
     return number
 
@@ -110,9 +112,10 @@ def moves(lab):
     stream = lab.stream(ADDRESS)
     for _ in range(6):
         to = other(lab)
-        said = lab.ask("vm", "migrate", NAME, "--to", to)
+        said = lab.ask("vm", "migrate", NAME, "--to", to, "--engine", ENGINE)
         assert owner(lab) == to
         report = said["report"]
+        assert report["engine"] == ENGINE
         assert report["to"] == to and report["rounds"] > 1 and report["stop_us"] > 0
         print(f"  to {to}: {report['took_ms']} ms, {report['rounds']} rounds, {report['bytes_sent'] >> 20} MiB, "
               f"stop {report['stop_us'] / 1000:.1f} ms")

@@ -72,6 +72,11 @@ class TwoSides : public testing::Test {
     options_.shim = folder_ / "libholdfast_shim.so";
     std::filesystem::copy_file(HF_SHIM, options_.shim);
     options_.launch_limit = kStep;
+    // One VM at two hosts, with the same UUID, which QEMU's own migration insists on.
+    options_.command = [](const vm::VmSpec& spec, vm::LaunchContext context) {
+      context.uuid = "6f1b7a52-3d2c-4a0e-9b52-0c7f3f1e9a01";
+      return vm::qemu_command(spec, context);
+    };
     std::filesystem::create_directories(folder_ / "store/vm-a");
     std::filesystem::create_symlink("vm-a", folder_ / "store/vm-b");
     ASSERT_TRUE(lab::run({"truncate", "-s", "8M", disk()}).ok());

@@ -17,11 +17,13 @@ struct Question {
   const std::vector<placement::Candidate>& candidates;
   VmId vm;
   HostId to;  // empty: the best host
+  record::Engine engine = record::Engine::automatic;
 };
 
 struct Answer {
   HostId to;                         // where it would go; empty: nowhere
   std::vector<std::string> reasons;  // why not, each a sentence
+  record::Engine engine = record::Engine::automatic;  // that would be used; automatic: there is no such VM
 };
 Answer check(const Question& question);
 

@@ -97,7 +97,7 @@ std::string Evacuation::send_away(const VmId& id, const Maintenance& maintenance
     const std::string failed = failed_lately(id, round);
     if (!failed.empty()) return failed;
   }
-  const Answer answer = check({view, round.context.health, round.candidates, id, {}});
+  const Answer answer = check({view, round.context.health, round.candidates, id, {}, record::Engine::automatic});
   for (auto& candidate : round.candidates) {
     if (candidate.host->host != answer.to) continue;
     candidate.used_mib += vm.spec.memory_mib;

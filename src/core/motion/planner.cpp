@@ -102,7 +102,7 @@ void Planner::begin(const PlannerContext& context, Actions& out) {
 
 void Planner::plan(const TaskRecord& task, const PlannerContext& context,
                    std::vector<placement::Candidate>& candidates, Actions& out) {
-  const Answer answer = check({context.view, context.health, candidates, task.vm, task.to});
+  const Answer answer = check({context.view, context.health, candidates, task.vm, task.to, task.limits.engine});
   if (!answer.reasons.empty()) return refuse(task, answer.reasons, context, out);
   const auto& owner = *context.view.owner(task.vm);
   if (!within_limits(owner.record.host, context) || !within_limits(answer.to, context)) return;
@@ -113,6 +113,7 @@ void Planner::plan(const TaskRecord& task, const PlannerContext& context,
   motion.to = answer.to;
   motion.epoch = owner.record.epoch;
   motion.limits = task.limits;
+  motion.limits.engine = answer.engine;
   TypedTxn txn;
   txn.conditions.push_back({key::kMotions + task.vm.text, 0});
   txn.conditions.push_back({key::kOwners + task.vm.text, owner.version});

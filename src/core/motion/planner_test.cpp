@@ -10,6 +10,7 @@ namespace hf::motion {
 namespace {
 
 using ha::Health;
+using record::Engine;
 using record::MotionRecord;
 using record::OwnerRecord;
 
@@ -77,9 +78,20 @@ class Planning : public ::testing::Test {
     motion.phase = phase;
     put("motions/" + id, motion);
   }
-  Answer ask(const std::string& vm, const std::string& to) {
+  Answer ask(const std::string& vm, const std::string& to, Engine engine = Engine::automatic) {
     const auto candidates = use_of_hosts(view_, health_);
-    return check({view_, health_, candidates, VmId(vm), HostId(to)});
+    return check({view_, health_, candidates, VmId(vm), HostId(to), engine});
+  }
+  void set_tracker(const std::string& vm, const std::string& text) {
+    auto status = view_.status_of(VmId(vm))->record;
+    status.memory_tracker = text;
+    put("status/" + vm, status);
+  }
+  void set_qemu(const std::string& host, const std::string& version, const std::string& accelerator) {
+    auto record = view_.hosts.at(HostId(host)).record;
+    record.qemu_version = version;
+    record.accelerator = accelerator;
+    put("hosts/" + host, record);
   }
   std::vector<ha::action::Commit> tick() {
     Actions out;
@@ -118,6 +130,38 @@ TEST_F(Planning, every_reason_is_told_at_once) {
                                       "b has 500 of 500 MiB free.", "b does not see datastore scratch.",
                                       "b does not have network dmz.", "b runs guests by kvm, not by tcg as a does.",
                                       "b has QEMU 7.2.22, older than the 10.0.2 of a."}));
+}
+
+TEST_F(Planning, guest_whose_memory_nobody_can_read_is_moved_by_qemu_itself_and_any_other_only_if_asked) {
+  add_vm("web", 100);
+  EXPECT_EQ(ask("web", "b").engine, Engine::holdfast);
+  EXPECT_EQ(ask("web", "b", Engine::qemu).engine, Engine::qemu);
+  set_tracker("web", "comparison: the kernel is too old.");
+  EXPECT_EQ(ask("web", "b").engine, Engine::holdfast);
+  set_tracker("web", "none: QEMU runs without Holdfast's shim.");
+  EXPECT_EQ(ask("web", "b").engine, Engine::qemu);
+  EXPECT_EQ(ask("web", "b").to, HostId("b"));
+  EXPECT_EQ(ask("web", "b", Engine::holdfast).reasons,
+            std::vector<std::string>{"Holdfast's engine cannot read the memory of VM web (none: QEMU runs without "
+                                     "Holdfast's shim.); QEMU's own migration may move it."});
+  const auto commits = tick();
+  ASSERT_EQ(commits.size(), 1U);
+  EXPECT_EQ(planned(commits[0])->limits.engine, Engine::qemu);
+}
+
+TEST_F(Planning, qemus_own_migration_is_refused_where_it_loses_what_an_emulated_guest_writes) {
+  add_vm("web", 100);
+  set_qemu("a", "7.2.22", "tcg");
+  EXPECT_EQ(ask("web", "b", Engine::qemu).reasons,
+            std::vector<std::string>{"a has QEMU 7.2.22: QEMU's own migration loses what an emulated guest writes "
+                                     "before version 9.0."});
+  EXPECT_TRUE(ask("web", "b").reasons.empty());
+  set_qemu("b", "8.2.0", "tcg");
+  EXPECT_EQ(ask("web", "b", Engine::qemu).reasons.size(), 2U);
+  for (const char* host : {"a", "b", "c"}) set_qemu(host, "7.2.22", "kvm");
+  EXPECT_TRUE(ask("web", "b", Engine::qemu).reasons.empty());
+  for (const char* host : {"a", "b", "c"}) set_qemu(host, "9.0.0", "tcg");
+  EXPECT_TRUE(ask("web", "b", Engine::qemu).reasons.empty());
 }
 
 TEST_F(Planning, itself_the_unknown_and_the_lost_are_no_destinations) {

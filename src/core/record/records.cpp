@@ -78,6 +78,8 @@ const Words<Encryption> kEncryptions = {"encryption",
                                         {{Encryption::required, "required"},
                                          {Encryption::opportunistic, "opportunistic"},
                                          {Encryption::off, "off"}}};
+const Words<Engine> kEngines = {
+    "engine", {{Engine::automatic, "auto"}, {Engine::holdfast, "holdfast"}, {Engine::qemu, "qemu"}}};
 const Words<Maintenance> kMaintenances = {
     "state", {{Maintenance::entering, "entering"}, {Maintenance::in, "in"}}};
 
@@ -108,6 +110,7 @@ std::string_view name_of(Desired desired) { return text_of(kDesired, desired); }
 std::string_view name_of(Phase phase) { return text_of(kPhases, phase); }
 std::string_view name_of(Motion phase) { return text_of(kMotions, phase); }
 std::string_view name_of(Encryption encryption) { return text_of(kEncryptions, encryption); }
+std::string_view name_of(Engine engine) { return text_of(kEngines, engine); }
 std::string_view name_of(Maintenance state) { return text_of(kMaintenances, state); }
 
 void to_json(json& j, VmState state) { j = name_of(state); }
@@ -115,6 +118,7 @@ void to_json(json& j, TaskKind kind) { j = name_of(kind); }
 void to_json(json& j, TaskState state) { j = name_of(state); }
 void to_json(json& j, Desired desired) { j = name_of(desired); }
 void to_json(json& j, Encryption encryption) { j = name_of(encryption); }
+void to_json(json& j, Engine engine) { j = name_of(engine); }
 void to_json(json& j, Motion phase) { j = name_of(phase); }
 void to_json(json& j, Maintenance state) { j = name_of(state); }
 void from_json(const json& j, VmState& state) { state = value_of(kVmStates, j); }
@@ -122,6 +126,7 @@ void from_json(const json& j, TaskKind& kind) { kind = value_of(kTaskKinds, j); 
 void from_json(const json& j, TaskState& state) { state = value_of(kTaskStates, j); }
 void from_json(const json& j, Desired& desired) { desired = value_of(kDesired, j); }
 void from_json(const json& j, Encryption& encryption) { encryption = value_of(kEncryptions, j); }
+void from_json(const json& j, Engine& engine) { engine = value_of(kEngines, j); }
 void from_json(const json& j, Motion& phase) { phase = value_of(kMotions, j); }
 void from_json(const json& j, Maintenance& state) { state = value_of(kMaintenances, j); }
 
@@ -139,14 +144,14 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, 
                                                 created)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmStatus, state, host, epoch, message, attempts, failed_hosts, since,
                                                 accelerator, memory_tracker)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionLimits, encryption, bandwidth_mbit, max_stop_ms)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionLimits, engine, encryption, bandwidth_mbit, max_stop_ms)
 // safety: no defaults here; a record that lacks a field lets nothing commit.
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MotionRecord, id, vm, from, to, epoch, phase, limits, endpoint, token, session_to,
                                    generation_to)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionReport, from, to, rounds, zero_pages, delta_pages, plain_pages,
                                                 bytes_sent, state_bytes, least_share_percent, took_ms, slowed_ms,
                                                 stop_us, halt_us, scan_us, save_us, copy_us, load_us, resume_us,
-                                                commit_us, tracker)
+                                                commit_us, tracker, engine)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress,
                                                 error_code, message, created, finished, disk, size_bytes,
                                                 timeout_seconds, to, limits, report, requested_by)

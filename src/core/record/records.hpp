@@ -156,11 +156,16 @@ struct OwnerRecord {
 // How the stream of a vMotion is protected.
 enum class Encryption { required, opportunistic, off };
 
+// What copies a guest's memory in a vMotion. holdfast: the memory engine. qemu: QEMU's own migration. automatic: the
+// first where it can read the guest's memory, the second where it cannot; in a MotionRecord it is decided.
+enum class Engine { automatic, holdfast, qemu };
+
 // What the user may say about one vMotion.
 struct MotionLimits {
   Encryption encryption = Encryption::required;
   std::uint64_t bandwidth_mbit = 0;  // at most this much of the link; 0: no limit
   int max_stop_ms = 0;               // the guest stands still no longer than this at the end; 0: the default
+  Engine engine = Engine::automatic;
   bool operator==(const MotionLimits&) const = default;
 };
 
@@ -216,6 +221,7 @@ struct MotionReport {
   std::uint64_t resume_us = 0;  // from "loaded" to running, at the destination; 0: its daemon was restarted
   std::uint64_t commit_us = 0;  // part of it
   std::string tracker;  // which, and why
+  Engine engine = Engine::holdfast;  // that was used. qemu: it stops and saves within `copy`, and there is no tracker
   bool operator==(const MotionReport&) const = default;
 };
 
@@ -289,6 +295,7 @@ std::string_view name_of(Desired);
 std::string_view name_of(OwnerRecord::Phase);
 std::string_view name_of(MotionRecord::Phase);
 std::string_view name_of(Encryption);
+std::string_view name_of(Engine);
 std::string_view name_of(MaintenanceRecord::State);
 
 }  // namespace hf::record

@@ -95,7 +95,7 @@ MotionRecord a_motion() {
   motion.to = HostId("b");
   motion.epoch = Epoch{4};
   motion.phase = MotionRecord::Phase::ready;
-  motion.limits = {Encryption::off, 900, 15};
+  motion.limits = {Encryption::off, 900, 15, Engine::qemu};
   motion.endpoint = "10.77.1.2:49152";
   motion.token = "secret";
   motion.session_to = SessionId("s-b");
@@ -105,13 +105,21 @@ MotionRecord a_motion() {
 
 constexpr const char* kMotionText =
     R"({"endpoint":"10.77.1.2:49152","epoch":4,"format":1,"from":"a","generation_to":17,"id":"task-1",)"
-    R"("limits":{"bandwidth_mbit":900,"encryption":"off","max_stop_ms":15},"phase":"ready",)"
+    R"("limits":{"bandwidth_mbit":900,"encryption":"off","engine":"qemu","max_stop_ms":15},"phase":"ready",)"
     R"("session_to":"s-b","to":"b","token":"secret","vm":"vm-1"})";
 
 TEST(Records, motion_has_these_bytes_and_is_read_back) {
   EXPECT_EQ(encode(a_motion()), kMotionText);
   EXPECT_EQ(*decode<MotionRecord>(kMotionText), a_motion());
   EXPECT_EQ(std::get<MotionRecord>(*decode_at("motions/vm-1", kMotionText)), a_motion());
+}
+
+TEST(Records, motion_that_does_not_name_its_engine_is_read_and_one_of_an_unknown_engine_is_not) {
+  std::string text = kMotionText;
+  text.erase(text.find(R"("engine":"qemu",)"), std::string_view(R"("engine":"qemu",)").size());
+  EXPECT_EQ(decode<MotionRecord>(text)->limits.engine, Engine::automatic);
+  text.insert(text.find(R"("max_stop_ms")"), R"("engine":"steam",)");
+  EXPECT_EQ(decode<MotionRecord>(text).code(), Code::corrupt);
 }
 
 TEST(Records, motion_with_an_unknown_phase_or_without_a_field_is_corrupt) {

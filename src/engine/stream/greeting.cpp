@@ -219,7 +219,9 @@ std::string objection_to(const wire::Hello& hello, const ConnectionOptions& opti
                          const std::vector<RamBlock>& blocks) {
   if (std::string stranger = objection_to(hello.token, hello.motion, hello.vm, options); !stranger.empty())
     return stranger;
-  if (hello.data_streams < 1 || hello.data_streams > kDataStreamsMax || hello.stream > hello.data_streams)
+  if (options.pages != (hello.data_streams > 0))
+    return "The hosts do not agree who copies the memory: Holdfast's engine, or QEMU's own migration.";
+  if (hello.data_streams > kDataStreamsMax || hello.stream > hello.data_streams)
     return "The number of page streams is wrong.";
   if (hello.blocks != sizes_of(blocks)) return "The VM's memory has other sizes here.";
   return "";
@@ -335,16 +337,17 @@ Connections::~Connections() = default;
 
 Result<Connections> connect(const std::string& endpoint, const ConnectionOptions& options,
                             const std::vector<RamBlock>& blocks, std::shared_ptr<Failure> failure) {
-  if (options.data_streams < 1 || options.data_streams > kDataStreamsMax)
+  if (options.pages && (options.data_streams < 1 || options.data_streams > kDataStreamsMax))
     return Error{Code::invalid, fmt::format("A motion has 1 to {} page streams.", kDataStreamsMax)};
   TRY_ASSIGN(const TlsContext context, context_for(options, tls::Side::client));
   Connections all;
-  wire::Hello hello{.data_streams = static_cast<std::uint8_t>(options.data_streams),
+  const unsigned data_streams = options.pages ? options.data_streams : 0;
+  wire::Hello hello{.data_streams = static_cast<std::uint8_t>(data_streams),
                     .token = options.token,
                     .motion = options.motion.text,
                     .vm = options.vm.text,
                     .blocks = sizes_of(blocks)};
-  for (unsigned index = 0; index <= options.data_streams; ++index) {
+  for (unsigned index = 0; index <= data_streams; ++index) {
     hello.stream = static_cast<std::uint8_t>(index);
     const auto first_frame = wire::frame_of(wire::Kind::hello, wire::encode(hello));
     TRY_ASSIGN(auto connection, connect_one(endpoint, options, context.get(), first_frame, *failure));

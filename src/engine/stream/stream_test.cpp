@@ -75,6 +75,19 @@ TEST(Streams, with_a_wrong_token_motion_or_memory_are_refused_with_the_reason) {
   expect_refused(pair, Code::denied, "memory has other sizes");
 }
 
+TEST(Streams, of_hosts_that_do_not_agree_who_copies_the_memory_are_refused) {
+  Pair pair;
+  pair.source.pages = false;
+  expect_refused(pair, Code::denied, "do not agree who copies the memory");
+  pair.source.pages = true;
+  pair.destination.pages = false;
+  expect_refused(pair, Code::denied, "do not agree who copies the memory");
+  pair.source.pages = false;
+  const auto outcome = pair.meet();
+  ASSERT_TRUE(outcome.source.ok() && outcome.destination.ok());
+  EXPECT_TRUE(outcome.source->data.empty() && outcome.destination->data.empty());
+}
+
 TEST(Streams, without_any_token_at_the_destination_are_refused) {
   Pair pair;
   pair.source.token = pair.destination.token = "";

@@ -14,6 +14,7 @@
 #include "base/ensure.hpp"
 #include "base/log.hpp"
 #include "sys/process/clock.hpp"
+#include "sys/qemu/migration_events.hpp"
 #include "sys/qemu/unix_socket.hpp"
 
 namespace hf::qemu {
@@ -43,22 +44,6 @@ Result<std::string> content_of(int fd) {
 }
 
 }  // namespace
-
-// How far QEMU is with loading, as its events say.
-struct EngineMonitor::Migration {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::string status;
-
-  void take(const std::string& event, const std::string& data) {
-    if (event != "MIGRATION") return;
-    const json object = json::parse(data, nullptr, false);
-    if (!object.is_object() || !object.contains("status") || !object["status"].is_string()) return;
-    const std::lock_guard lock(mutex);
-    status = object["status"].get<std::string>();
-    changed.notify_all();
-  }
-};
 
 Result<std::unique_ptr<EngineMonitor>> EngineMonitor::connect(const std::string& engine_socket,
                                                               Duration limit) {

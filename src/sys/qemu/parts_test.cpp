@@ -307,7 +307,7 @@ TEST(Tap, vlan_plan_leaves_only_the_one_vlan) {
                                                "untagged"}));
 }
 
-// How a TAP is opened for VLAN 12, in a network of its own, on a bridge made by `bridge`; none: it cannot be made.
+// How a TAP is opened for VLAN 12, in a network of its own, on a bridge made by `bridge`; none: that cannot be made.
 std::optional<Status> opened_in_vlan(const std::vector<std::string>& bridge, std::string& vlans) {
   std::optional<Status> opened;
   std::thread([&] {
@@ -332,7 +332,7 @@ TEST(Tap, a_bridge_that_does_not_filter_vlans_is_refused_for_one) {
 
 TEST(Tap, on_a_bridge_that_filters_vlans_it_is_in_its_own_alone) {
   std::string vlans;
-// How a TAP is opened for VLAN 12, in a network of its own, on a bridge made by `bridge`; none: that cannot be made.
+  const auto opened = opened_in_vlan({"ip", "link", "add", "br0", "up", "type", "bridge", "vlan_filtering", "1"}, vlans);
   if (!opened) GTEST_SKIP() << "only root makes a network, and this kernel may filter no VLANs";
   EXPECT_TRUE(opened->ok()) << opened->error().what;
   EXPECT_NE(vlans.find("12 PVID Egress Untagged"), std::string::npos) << vlans;

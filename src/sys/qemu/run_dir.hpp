@@ -17,6 +17,7 @@ struct RunDir {
   std::string path;
   std::string qmp_socket() const { return path + "/qmp.sock"; }
   std::string engine_socket() const { return path + "/engine.sock"; }
+  std::string migration_socket() const { return path + "/ram.sock"; }  // QEMU's own migration, either side
   std::string console_socket() const { return path + "/console.sock"; }
   std::string memory_socket() const { return path + "/memory.sock"; }
   std::string agent_socket() const { return path + "/agent.sock"; }
