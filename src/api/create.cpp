@@ -231,6 +231,7 @@ Result<VmRecord> Operations::edit_vm(const std::string& name, const vm::VmSpec& 
     Txn txn{{{target.vm.key, target.vm.version}, {target.owner.key, target.owner.version}}, {}};
     TRY(check_new(changed.spec, vm.id, txn));
     TRY(fill_macs(changed.spec, vm.id));
+    if (!vm::has_same_hardware(vm.spec, changed.spec)) changed.hardware = changed.generation;
     txn.writes.push_back(put(target.vm.key, record::encode(changed)));
     return txn;
   };

@@ -116,6 +116,8 @@ Response error_response(const Error& error) {
 const std::vector<Route>& routes() {
   static const std::vector<Route> kRoutes = {
       {"GET", "/v1/cluster", "show_cluster"},
+      {"GET", "/v1/cluster/evc", "show_evc"},
+      {"PUT", "/v1/cluster/evc", "set_evc", Access::admins},
       {"GET", "/v1/hosts", "list_hosts"},
       {"GET", "/v1/hosts/{host}", "show_host"},
       {"DELETE", "/v1/hosts/{host}", "remove_host", Access::admins},
@@ -177,6 +179,7 @@ struct Handler::Inner {
   Result<Response> forward(const HostId& host, const Call& call);
   Result<Response> spec(const Call& call);
   Result<Response> ha();
+  Result<Response> set_evc(const Call& call);
   Result<Response> maintenance(const Call& call, bool enter);
   Result<Response> remove_host(const Call& call);
   Result<Response> make_invite(const Call& call);
@@ -194,6 +197,7 @@ struct Handler::Inner {
 Result<Response> Handler::Inner::read(const std::string_view id, const Call& call) {
   const auto name = [&call](const char* key) { return call.names.at(key); };
   if (id == "show_cluster") return item_response(show_cluster(store));
+  if (id == "show_evc") return item_response(show_evc(store));
   if (id == "list_hosts") return list_response("hosts", list_hosts(store));
   if (id == "show_host") return item_response(show_host(store, name("host")));
   if (id == "show_host_local") return local(call);
@@ -220,6 +224,7 @@ Result<Response> Handler::Inner::run(const std::string_view id, const Call& call
   if (id == "migrate_vm") return migrate(call);
   if (id == "cancel_task") return cancel(call);
   if (id == "enter_maintenance" || id == "leave_maintenance") return maintenance(call, id == "enter_maintenance");
+  if (id == "set_evc") return set_evc(call);
   if (id == "add_datastore") return add_datastore(call);
   if (id == "add_network") return add_network(call);
   if (id == "remove_host") return remove_host(call);
@@ -408,6 +413,25 @@ Result<Response> Handler::Inner::ha() {
                {"heartbeat_ms", cluster.cluster.heartbeat_ms},
                {"vms", list}};
   return json_response(j.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+Result<Response> Handler::Inner::set_evc(const Call& call) {
+  Body body(call.request.body);
+  const std::string wanted = body.text("baseline", true);
+  TRY(body.finish());
+  TRY_ASSIGN(const EvcView before, show_evc(store));
+  TRY_ASSIGN(const EvcView after, operations.set_evc(wanted));
+  if (before.told.model != after.told.model) {
+    record::EventRecord event;
+    event.severity = "info";
+    event.kind = "cluster.evc";
+    event.host = services.here();
+    event.text = after.told.model.empty() ? "The cluster has no CPU baseline any more, by " + call.by.who + "."
+                                          : "The cluster's CPU baseline is " + after.told.model + ", by " +
+                                                call.by.who + ".";
+    emit(store, event, world.now());
+  }
+  return json_response(to_json(after));
 }
 
 Result<Response> Handler::Inner::maintenance(const Call& call, bool enter) {

@@ -256,4 +256,22 @@ Result<ClusterView> show_cluster(Store& store) {
   return view;
 }
 
+Result<EvcView> show_evc(Store& store) {
+  TRY_ASSIGN(const auto cluster, read<record::ClusterRecord>(store, key::kCluster));
+  TRY_ASSIGN(const auto hosts, records_of<record::HostRecord>(store, key::kHosts));
+  TRY_ASSIGN(const auto vms, list_vms(store));
+  std::vector<const record::HostRecord*> all;
+  for (const auto& host : hosts) all.push_back(&host);
+  EvcView view{cpu::explain(cluster.record, all), {}};
+  for (const auto& vm : vms) {
+    const bool up = vm.owner && vm.owner->phase == OwnerRecord::Phase::claimed && !vm.owner->cpu.empty();
+    const auto host = std::find_if(hosts.begin(), hosts.end(),
+                                   [&](const auto& one) { return up && one.host == vm.owner->host; });
+    if (host == hosts.end()) continue;
+    const std::string next = cpu::option_for(vm.vm.spec, cluster.record.evc, host->accelerator);
+    if (next != vm.owner->cpu) view.keep.push_back(vm.vm.spec.name);
+  }
+  return view;
+}
+
 }  // namespace hf::api

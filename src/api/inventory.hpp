@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cpu/evc.hpp"
 #include "core/record/records.hpp"
 #include "port/store.hpp"
 
@@ -60,6 +61,12 @@ struct ClusterView {
   int hosts = 0, hosts_connected = 0, vms = 0, vms_running = 0;
 };
 
+// The cluster's CPU baseline, explained; `keep`: names of the VMs that run with another CPU, until their next start.
+struct EvcView {
+  cpu::Explanation told;
+  std::vector<std::string> keep;
+};
+
 // May this owner's host be running the VM?
 bool is_owned(const record::OwnerRecord& owner);
 
@@ -85,5 +92,6 @@ Result<record::TaskRecord> show_task(Store& store, const std::string& id);
 Result<std::vector<record::EventRecord>> list_events(Store& store, const std::string& after,
                                                      std::size_t limit);
 Result<ClusterView> show_cluster(Store& store);
+Result<EvcView> show_evc(Store& store);
 
 }  // namespace hf::api

@@ -132,7 +132,7 @@ Result<motion::Answer> Operations::check_migration(const std::string& name, cons
   TRY_ASSIGN(const Target target, load(name));
   TRY_ASSIGN(const ha::View view, read_view(store_, {key::kHosts, key::kSessions, key::kDatastores, key::kVms,
                                                      key::kOwners, key::kMotions, key::kStatus,
-                                                     key::kMaintenance}));
+                                                     key::kMaintenance, key::kCluster}));
   const auto health = health_of(view);
   const auto candidates = motion::use_of_hosts(view, health);
   motion::Answer answer =

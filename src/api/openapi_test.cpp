@@ -97,6 +97,8 @@ TEST_F(OpenApi, answers_have_the_described_properties) {
   cluster_.store.erase(record::key::kSessions + "host2");
   const std::vector<Case> cases = {
       {"GET", "/v1/cluster", "/v1/cluster", ""},
+      {"GET", "/v1/cluster/evc", "/v1/cluster/evc", ""},
+      {"PUT", "/v1/cluster/evc", "/v1/cluster/evc", R"({"baseline":"off"})"},
       {"GET", "/v1/hosts", "/v1/hosts", ""},
       {"GET", "/v1/hosts/host1", "/v1/hosts/{host}", ""},
       {"GET", "/v1/hosts/host1/local", "/v1/hosts/{host}/local", ""},

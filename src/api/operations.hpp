@@ -90,6 +90,11 @@ class Operations {
   Result<record::DatastoreRecord> add_datastore(record::DatastoreRecord wanted);
   Result<record::NetworkRecord> add_network(const record::NetworkRecord& wanted);
 
+  // The CPU baseline: "off", "auto" (the best one that every host can give) or a rung of the ladder. Code::invalid: no
+  // such rung; unsupported: a host cannot give it (every reason), or is of a version that knows no baselines.
+  // VMs that run keep what they see until their next start.
+  Result<EvcView> set_evc(const std::string& wanted);
+
   // From now on the host is given no VM, and the leader has its VMs moved away; `show_host` says how far it is. Asking
   // again changes nothing and succeeds. Code::conflict: no other host could take a VM.
   Result<HostView> enter_maintenance(const std::string& name, const Actor& by);
@@ -124,6 +129,8 @@ class Operations {
   Status run_write(const std::string& subject, const std::function<Result<Txn>()>& attempt);
 
   Result<Txn> plan_cancel(const std::string& id);
+  Status require_level(const record::ClusterRecord& cluster, int level);
+  Result<Txn> plan_evc(const std::string& wanted);
   Result<Txn> plan_maintenance(const std::string& name, const std::string& by);
   Result<Plan> plan_create(vm::VmSpec spec, const std::string& import_host, const Actor& by);
   Status check_new(const vm::VmSpec& spec, const VmId& self, Txn& txn);

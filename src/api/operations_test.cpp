@@ -7,6 +7,7 @@
 
 #include "api/testing_cluster.hpp"
 #include "api/to_json.hpp"
+#include "core/vm/qemu_command.hpp"
 
 namespace hf::api {
 namespace {
@@ -605,6 +606,50 @@ TEST_F(OperationsTest, host_in_maintenance_gets_no_start_and_no_move) {
   ASSERT_TRUE(answer.ok());
   EXPECT_EQ(answer->reasons, std::vector<std::string>{"host2 is entering maintenance."});
   EXPECT_TRUE(operations_.start_vm("db", "", by_).ok());
+}
+
+TEST_F(OperationsTest, baseline_is_what_every_host_can_give) {
+  expect_error(operations_.set_evc("SandyBridge"), Code::unsupported,
+               "host2 lacks avx of the cluster's CPU baseline SandyBridge-v2.");
+  EXPECT_EQ(operations_.set_evc("Z80").code(), Code::invalid);
+  const auto set = operations_.set_evc("auto");
+  ASSERT_TRUE(set.ok()) << set.error().what;
+  EXPECT_EQ(set->told.model, "Westmere-v2");
+  EXPECT_TRUE(set->told.automatic);
+  EXPECT_EQ(set->told.forced_by, std::vector<std::string>{"host2 lacks avx of its successor SandyBridge-v2."});
+  EXPECT_EQ(operations_.set_evc("Nehalem")->told.model, "Nehalem-v1");
+  EXPECT_EQ(operations_.set_evc("off")->told.model, "");
+}
+
+TEST_F(OperationsTest, baseline_waits_until_every_host_knows_of_baselines) {
+  auto cluster = *record::decode<record::ClusterRecord>(store_.get(key::kCluster)->value);
+  cluster.level = 1;
+  store_.put(key::kCluster, record::encode(cluster));
+  auto host = *record::decode<record::HostRecord>(store_.get(key::kHosts + "host2")->value);
+  host.level = 1;
+  store_.put(key::kHosts + "host2", record::encode(host));
+  expect_error(operations_.set_evc("auto"), Code::unsupported,
+               "This needs a later version of Holdfast on host2. Upgrade every host first (doc/upgrade.md).");
+}
+
+TEST_F(OperationsTest, vms_that_see_another_cpu_than_their_next_start_gives_are_named) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto id = show_vm(store_, "web")->vm.id;
+  auto owner = *show_vm(store_, "web")->owner;
+  owner.cpu = vm::kPinnedCpu;
+  store_.put(key::kOwners + id.text, record::encode(owner));
+  EXPECT_TRUE(show_evc(store_)->keep.empty());
+  EXPECT_EQ(operations_.set_evc("auto")->keep, std::vector<std::string>{"web"});
+}
+
+TEST_F(OperationsTest, edit_of_hardware_is_noted_with_its_generation) {
+  finish(created("web", 512));
+  auto spec = show_vm(store_, "web")->vm.spec;
+  spec.description = "changed";
+  EXPECT_EQ(operations_.edit_vm("web", spec, 0)->hardware, 0u);
+  spec.vcpus = 2;
+  const auto edited = operations_.edit_vm("web", spec, 0);
+  EXPECT_EQ(edited->hardware, edited->generation);
 }
 
 }  // namespace

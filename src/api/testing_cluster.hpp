@@ -6,6 +6,7 @@
 #include "api/operations.hpp"
 #include "api/testing_store.hpp"
 #include "base/ensure.hpp"
+#include "core/cpu/ladder.hpp"
 #include "core/motion/motion.hpp"
 
 namespace hf::api {
@@ -25,7 +26,7 @@ struct TestingCluster {
 
   TestingCluster() {
     namespace key = record::key;
-    store.put(key::kCluster, record::encode(record::ClusterRecord{"c-1", "test", 1700000000000, 1000}));
+    store.put(key::kCluster, record::encode(record::ClusterRecord{"c-1", "test", 1700000000000, 1000, record::kLevel}));
     for (const auto& [name, memory] :
          {std::pair<std::string, std::uint64_t>{"host1", 4096}, {"host2", 2048}}) {
       record::HostRecord host;
@@ -37,6 +38,11 @@ struct TestingCluster {
       host.memory_mib = memory;
       host.accelerator = "tcg";
       host.qemu_version = "7.2.0";
+      host.level = record::kLevel;
+      host.cpu.runs = {"qemu64-v1"};
+      host.cpu.features = cpu::features_of(name == "host1" ? "Haswell-v4" : "Westmere-v2");
+      host.cpu.rungs = {{"Penryn-v1", {}}, {"Nehalem-v1", {}}, {"Westmere-v1", {}}, {"Westmere-v2", {}}};
+      host.cpu.rungs["SandyBridge-v2"] = name == "host1" ? std::vector<std::string>{} : std::vector<std::string>{"avx"};
       host.datastores = {{"ds-1", "/srv/shared"}};
       if (name == "host2") host.datastores["ds-2"] = "/srv/local";
       host.slot_datastores = {"ds-1"};

@@ -59,6 +59,25 @@ std::string to_json(const ClusterView& view) {
   return text(j);
 }
 
+std::string to_json(const EvcView& view) {
+  json hosts = json::array();
+  for (const auto& host : view.told.hosts) {
+    hosts.push_back({{"host", host.host.text},
+                     {"meets", host.why_not.empty()},
+                     {"reason", host.why_not},
+                     {"hidden", host.hidden},
+                     {"best", host.best}});
+  }
+  return text({{"baseline", view.told.model},
+               {"title", view.told.title},
+               {"automatic", view.told.automatic},
+               {"best", view.told.best},
+               {"next", view.told.next},
+               {"forced_by", view.told.forced_by},
+               {"hosts", hosts},
+               {"keep", view.keep}});
+}
+
 std::string to_json(const motion::Answer& answer) {
   return text({{"to", answer.to.text}, {"reasons", answer.reasons}, {"engine", record::name_of(answer.engine)}});
 }

@@ -16,6 +16,7 @@ std::string to_json(const record::VmRecord& vm);
 std::string to_json(const VmView& view);       // VmRecord + name, owner, status, motion (null if there is none)
 std::string to_json(const HostView& view);     // HostRecord + connected, leader, vms, memory_used_mib
 std::string to_json(const ClusterView& view);  // ClusterRecord + leader and counts
+std::string to_json(const EvcView& view);
 std::string to_json(const motion::Answer& answer);
 std::string to_json(const LocalStatus& status);
 std::string to_json(const std::vector<TimingRow>& rows);

@@ -7,6 +7,8 @@
 #include "cli/init.hpp"
 #include "config/store/open_store.hpp"
 #include "sys/process/host_facts.hpp"
+#include "sys/qemu/accelerator.hpp"
+#include "sys/qemu/cpu_models.hpp"
 
 namespace hf::cli {
 namespace {
@@ -19,6 +21,14 @@ Result<std::unique_ptr<Store>> open_store(const config::StoreConfig& store) {
 Result<std::vector<etcd::Member>> list_members(const config::StoreConfig& store) {
   TRY_ASSIGN(const auto members, etcd::Members::open(config::etcd_options(store)));
   return members->list_members();
+}
+
+Result<record::HostRecord> this_host(const config::HostConfig& config) {
+  record::HostRecord host;
+  host.host = HostId(config.host);
+  host.accelerator = qemu::name_of(qemu::choose_accelerator(qemu::read_kvm_facts()).accelerator);
+  TRY_ASSIGN(host.cpu, qemu::host_cpu(config.qemu.binary, host.accelerator));
+  return host;
 }
 
 struct MakingOptions : InitOptions {
@@ -85,7 +95,7 @@ Result<InitOutcome> join(MakingOptions options) {
   TRY(check_ports(options, true, false));
   read_invite(options);
   const auto services = options.services();
-  return join_cluster(options, {open_store, list_members, *services});
+  return join_cluster(options, {open_store, list_members, *services, this_host});
 }
 
 Status grow(const MakingOptions& options) {
@@ -187,9 +197,71 @@ void add_using(CLI::App& cluster, Session& session) {
           {"Leader", field(one, "leader")},
           {"Hosts", fmt::format("{}, {} connected", field(one, "hosts"), field(one, "hosts_connected"))},
           {"VMs", fmt::format("{}, {} running", field(one, "vms"), field(one, "vms_running"))},
-          {"Heartbeat", field(one, "heartbeat_ms") + " ms"}};
+          {"Heartbeat", field(one, "heartbeat_ms") + " ms"},
+          {"CPU baseline", field(one, "evc").empty() ? "none" : field(one, "evc")}};
     });
   });
+}
+
+std::string joined(const json& list) {
+  std::string text;
+  for (const auto& one : list) text += (text.empty() ? "" : ", ") + one.get<std::string>();
+  return text;
+}
+
+// What stands above the hosts: the baseline, what would be the next and who is in its way.
+std::vector<std::string> about_baseline(const json& evc) {
+  const std::string model = field(evc, "baseline"), next = field(evc, "next"), best = field(evc, "best");
+  std::vector<std::string> lines;
+  if (model.empty()) {
+    lines.push_back("The cluster has no CPU baseline: a VM that names no CPU model gets what every x86-64-v2 processor "
+                    "has.");
+    if (!best.empty()) lines.push_back("Every host could give " + best + ": holdfast cluster set --evc auto");
+  } else {
+    lines.push_back(fmt::format("The CPU baseline is {} ({}{}).", model, field(evc, "title"),
+                                evc.value("automatic", false) ? ", chosen by auto" : ""));
+  }
+  for (const auto& why : evc.at("forced_by")) lines.push_back("Not higher: " + why.get<std::string>());
+  if (!model.empty() && !best.empty() && best != model && evc.at("forced_by").empty()) {
+    lines.push_back("Every host could give " + best + ": holdfast cluster set --evc auto");
+  }
+  if (!evc.at("keep").empty()) {
+    lines.push_back("VMs that keep another CPU until they are stopped and started: " + joined(evc.at("keep")) + ".");
+  }
+  return lines;
+}
+
+void show_evc(Session& session, const Result<json>& answer) {
+  if (!answer.ok()) return session.fail(answer.error());
+  if (!session.json()) {
+    for (const auto& line : about_baseline(*answer)) fmt::print("{}\n", printable(line));
+  }
+  session.show(answer, [](const json& evc) {
+    Table table{{"HOST", "BEST", "MEETS IT", "HIDDEN FROM GUESTS"}, {}};
+    for (const auto& host : evc.at("hosts")) {
+      table.rows.push_back({field(host, "host"), field(host, "best"),
+                            host.value("meets", false) ? "yes" : "no: " + field(host, "reason"),
+                            joined(host.at("hidden"))});
+    }
+    return table;
+  });
+}
+
+void add_evc(CLI::App& cluster, Session& session) {
+  auto* show = cluster.add_subcommand("evc", "Explain the CPU baseline: what it hides on each host, and who forces it");
+  show->footer(examples({"holdfast cluster evc", "holdfast cluster evc -o json"}));
+  show->callback([&session] { show_evc(session, session.get("/v1/cluster/evc")); });
+
+  auto baseline = std::make_shared<std::string>();
+  auto* set = cluster.add_subcommand("set", "Set what holds for the whole cluster");
+  set->add_option("--evc", *baseline,
+                  "CPU baseline of VMs that name no model: auto (the best that every host can give), off, or a model "
+                  "such as Haswell. VMs that run keep what they see until they are stopped and started")
+      ->required();
+  set->footer(examples({"holdfast cluster set --evc auto", "holdfast cluster set --evc Haswell",
+                        "holdfast cluster set --evc off"}));
+  set->callback(
+      [&session, baseline] { show_evc(session, session.send("PUT", "/v1/cluster/evc", {{"baseline", *baseline}})); });
 }
 }  // namespace
 
@@ -199,6 +271,7 @@ void add_cluster_commands(CLI::App& app, Session& session) {
   add_making(*cluster, session);
   add_growing(*cluster, session);
   add_using(*cluster, session);
+  add_evc(*cluster, session);
 }
 
 }  // namespace hf::cli

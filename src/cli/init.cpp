@@ -12,6 +12,7 @@
 
 #include "api/client.hpp"
 #include "api/operations.hpp"
+#include "core/cpu/evc.hpp"
 #include "core/ha/timing.hpp"
 #include "core/record/records.hpp"
 #include "port/copy_store.hpp"
@@ -339,6 +340,24 @@ Result<InitOutcome> init_cluster(const InitOptions& options, const InitWorld& wo
   return outcome;
 }
 
+// A host that cannot give the cluster's CPU baseline would be given no VM: it need not join. One that cannot tell is
+// let in, and says so itself.
+Status check_baseline(const config::HostConfig& config, const pki::Invite& invite, const InitWorld& world) {
+  if (!world.this_host) return {};
+  api::Client client({invite.endpoints, invite.credentials, "", 15s});
+  TRY_ASSIGN(const std::string text, client.call("GET", "/v1/cluster", ""));
+  const json cluster = json::parse(text, nullptr, false);
+  const std::string baseline = cluster.is_object() ? cluster.value("evc", "") : "";
+  const auto here = world.this_host(config);
+  if (baseline.empty() || !here.ok()) return {};
+  const std::string why = cpu::why_below(*here, baseline);
+  if (why.empty()) return {};
+  return Error{Code::unsupported,
+               fmt::format("This machine cannot join: it {}. Lower the baseline first (`holdfast cluster set --evc "
+                           "MODEL`; this machine can give {}).", why,
+                           cpu::best_for({&*here}).ok() ? *cpu::best_for({&*here}) : "none")};
+}
+
 Result<InitOutcome> join_cluster(const InitOptions& options, const InitWorld& world) {
   InitOutcome outcome;
   TRY(world.services.check_installed());
@@ -347,6 +366,7 @@ Result<InitOutcome> join_cluster(const InitOptions& options, const InitWorld& wo
   named.host = invite.host;
   TRY_ASSIGN(config::HostConfig config, base_config(named, outcome.notes));
   config.cluster_id = invite.cluster_id;
+  TRY(check_baseline(config, invite, world));
   TRY_ASSIGN(const Admitted admitted, ask_to_join(options, invite, options.store_member));
   TRY(pki::save(admitted.invite.credentials, options.etc + "/pki"));
   use_etcd(config, options, invite.store_endpoints);

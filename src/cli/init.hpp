@@ -9,6 +9,7 @@
 #include "cli/context.hpp"
 #include "cli/init_system.hpp"
 #include "config/config.hpp"
+#include "core/record/records.hpp"
 #include "port/store.hpp"
 #include "sys/etcd/member.hpp"
 
@@ -35,6 +36,9 @@ struct InitWorld {
   std::function<Result<std::unique_ptr<Store>>(const config::StoreConfig&)> open_store;
   std::function<Result<std::vector<etcd::Member>>(const config::StoreConfig&)> list_members;
   InitSystem& services;
+  // What this machine can give guests, for the cluster's CPU baseline: name, accelerator and CPU of a host's record.
+  // None: not looked at.
+  std::function<Result<record::HostRecord>(const config::HostConfig&)> this_host = {};
 };
 
 struct InitOutcome {

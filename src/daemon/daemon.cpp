@@ -33,6 +33,7 @@
 #include "sys/process/cgroup.hpp"
 #include "sys/process/host_facts.hpp"
 #include "sys/qemu/accelerator.hpp"
+#include "sys/qemu/cpu_models.hpp"
 #include "sys/qemu/qemu_hypervisor.hpp"
 
 namespace hf::daemon {
@@ -134,7 +135,26 @@ Result<record::HostRecord> host_record(const config::HostConfig& config, const q
   host.accelerator = qemu::name_of(qemu.accelerator.accelerator);
   host.accelerator_reason = qemu.accelerator.reason;
   host.qemu_version = version;
+  host.level = record::kLevel;
+  auto cpu = qemu::host_cpu(config.qemu.binary, host.accelerator);
+  if (cpu.ok()) host.cpu = std::move(*cpu);
+  else log(Level::warn, "The CPU models of this host are not known.", {{"why", cpu.error().what}});
   return host;
+}
+
+// What the QEMU program says of itself, each time it was exchanged: by the package's upgrade.
+Inventory::AskQemu ask_again(const std::string& binary, const std::string& accelerator) {
+  // Shared, since a std::function is copied.
+  auto watch = std::make_shared<qemu::BinaryWatch>(binary);
+  return [=]() -> std::optional<Inventory::QemuFacts> {
+    if (!watch->changed()) return std::nullopt;
+    auto version = process::qemu_version(binary);
+    auto cpu = qemu::host_cpu(binary, accelerator);
+    if (version.ok() && cpu.ok()) return Inventory::QemuFacts{std::move(*version), std::move(*cpu)};
+    log(Level::warn, "The new QEMU does not answer.",
+        {{"why", version.ok() ? cpu.error().what : version.error().what}});
+    return std::nullopt;
+  };
 }
 
 Motions::Place motion_place(const config::HostConfig& config, const qemu::QemuOptions& qemu) {
@@ -173,7 +193,8 @@ class RealDaemon final : public Daemon {
         guard_(config.run_dir + "/guard.sock"),
         hypervisor_(qemu),
          store_shell_(host.host, *store_, mailbox_),
-         inventory_(host, credentials.own.certificate_pem, *store_, guard_, surroundings_),
+         inventory_(host, ask_again(config.qemu.binary, host.accelerator), credentials.own.certificate_pem,
+                   *store_, guard_, surroundings_),
         motions_(motion_place(config, qemu), mailbox_),
         vm_shell_(host.host, hypervisor_, guard_, surroundings_, motions_, mailbox_),
         slot_reader_(mailbox_, timing_.slot_read),
@@ -286,6 +307,11 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const config::HostConfig& given) {
                  fmt::format("The cluster's heartbeat is {} ms, but this host's config.json says {} ms. Set "
                              "heartbeat_ms there and restart holdfast-guard and holdfastd.",
                              cluster.heartbeat_ms, config.heartbeat_ms)};
+  }
+  if (cluster.level > record::kLevel) {
+    return Error{Code::unsupported,
+                 fmt::format("The hosts of this cluster have a later version of Holdfast, whose records this one ({}) "
+                             "does not know. Install theirs here. VMs run on.", kVersion)};
   }
   auto daemon = std::make_unique<RealDaemon>(config, std::move(store), cluster, std::move(qemu), host,
                                              std::move(credentials));

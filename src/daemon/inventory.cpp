@@ -25,9 +25,10 @@ std::string path_on(const record::DatastoreRecord& datastore, const HostId& host
 }
 }  // namespace
 
-Inventory::Inventory(record::HostRecord fixed, std::string certificate_pem, Store& store, guard::GuardClient& guard,
-                     SharedSurroundings& surroundings)
-    : fixed_(std::move(fixed)), certificate_pem_(std::move(certificate_pem)), store_(store), guard_(guard),
+Inventory::Inventory(record::HostRecord fixed, AskQemu ask_qemu, std::string certificate_pem, Store& store,
+                     guard::GuardClient& guard, SharedSurroundings& surroundings)
+    : fixed_(std::move(fixed)), ask_qemu_(std::move(ask_qemu)),
+      certificate_pem_(std::move(certificate_pem)), store_(store), guard_(guard),
       surroundings_(surroundings), thread_([this] { run(); }) {
   pthread_setname_np(thread_.native_handle(), "hf-inventory");
 }
@@ -131,6 +132,10 @@ void Inventory::look() {
   std::vector<record::DatastoreRecord> datastores;
   std::vector<record::NetworkRecord> networks;
   std::map<std::string, std::string> barred;
+  if (auto facts = ask_qemu_()) {
+    fixed_.qemu_version = std::move(facts->version);
+    fixed_.cpu = std::move(facts->cpu);
+  }
   record::HostRecord next = fixed_;
   {
     std::lock_guard lock(mutex_);

@@ -3,6 +3,7 @@
 // path), which networks have a bridge, capacity, addresses; makes its heartbeat slots and tells the guard where to
 // write them. Owns one thread. Thread-safe.
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -23,10 +24,16 @@ class Inventory {
  public:
   static constexpr std::size_t kSlotsMax = 5;  // as many heartbeat datastores as vSphere allows
 
-  // `fixed`: what does not change while the daemon runs (host, version, addresses, capacity, accelerator).
+  // `fixed`: what the inventory does not find out (host, version, addresses, capacity, accelerator).
   // `certificate_pem`: this host's. All must outlive this.
-  Inventory(record::HostRecord fixed, std::string certificate_pem, Store& store, guard::GuardClient& guard,
-            SharedSurroundings& surroundings);
+  // `qemu_facts` is asked at each look: what QEMU says of itself, where that has changed.
+  struct QemuFacts {
+    std::string version;
+    record::HostCpu cpu;
+  };
+  using AskQemu = std::function<std::optional<QemuFacts>()>;
+  Inventory(record::HostRecord fixed, AskQemu ask_qemu, std::string certificate_pem, Store& store,
+            guard::GuardClient& guard, SharedSurroundings& surroundings);
   ~Inventory();
 
   // What the cluster's records name. Any thread; the inventory looks again at once.
@@ -50,7 +57,8 @@ class Inventory {
   void publish(record::HostRecord next, const Surroundings& found);
   void tell_guard(const std::vector<std::string>& slots, const Surroundings& found);
 
-  const record::HostRecord fixed_;
+  record::HostRecord fixed_;  // inventory thread only
+  const AskQemu ask_qemu_;
   const std::string certificate_pem_;
   std::optional<record::HostRecord>
       committed_;  // as it stands in the store; unset: not known yet. Inventory thread only

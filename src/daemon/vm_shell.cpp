@@ -138,6 +138,7 @@ std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& laun
   if (!request.ok()) return {{request.error()}};
   // safety: store, then datastore, then guard; only then the guest's first instruction.
   if (Status confirmed = confirm_on_datastore(launch.vm, launch.owner); !confirmed.ok()) return {{confirmed.error()}};
+  if (!launch.owner.cpu.empty()) request->spec.cpu_model = launch.owner.cpu;
   auto running = hypervisor_.launch(*request);
   if (!running.ok()) return {{running.error()}};
   const ha::Admission admission{running->vm, running->epoch, running->cgroup, running->hold_page, launch.owner.guarded};

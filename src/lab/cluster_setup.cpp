@@ -61,7 +61,8 @@ config::HostConfig config_of(const Layout& layout, const LabConfig& lab, int ind
   config.run_dir = layout.host_run_dir(name);
   config.state_dir = layout.host_dir(name) + "/var";
   config.cgroup_root = layout.cgroup(name);
-  config.qemu.binary = options.qemu;
+  const auto own = options.qemu_of.find(name);
+  config.qemu.binary = own == options.qemu_of.end() ? options.qemu : own->second;
   config.qemu.uid = config.qemu.gid = kQemuUser;
   config.qemu.shim = shim_copy(layout);
   config.qemu.nice = 5;

@@ -2,6 +2,7 @@
 // Makes the hosts of a lab one cluster: certificates and configuration files before they start, the store's first
 // records and the datastores' markers once they run. Blocking.
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "base/result.hpp"
@@ -15,6 +16,7 @@ inline constexpr int kQemuUser = 64055;
 struct HostFileOptions {
   std::string program_dir;             // holdfastd's; the shim is looked for in ../lib beside it
   std::string qemu = "qemu-system-x86_64";
+  std::map<std::string, std::string> qemu_of = {};  // hosts that have another one
   std::uint64_t memory_mib = 2048;     // each host's, for VMs
 };
 

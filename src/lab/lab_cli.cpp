@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <thread>
 
@@ -42,6 +43,7 @@ struct Words {
   int datastores = 2;
   bool stand_in = false;
   std::string programs;
+  std::vector<std::string> qemus;  // "host2=/path"
   std::uint64_t memory_mib = 2048;
   std::string output = "table";
   std::string host = "all";
@@ -79,6 +81,22 @@ Status seed(const LabState& lab, const Progress& progress) {
                      : status.error();
 }
 
+// "host2=/path" of each.
+Result<std::map<std::string, std::string>> qemus_by_host(const std::vector<std::string>& words, int hosts) {
+  LabConfig lab;
+  lab.hosts = hosts;
+  std::map<std::string, std::string> found;
+  for (const auto& word : words) {
+    const auto equals = word.find('=');
+    const std::string host = word.substr(0, equals);
+    if (equals == std::string::npos || host_index(lab, host) == 0) {
+      return Error{Code::invalid, "Say whose QEMU it is: --qemu host2=/path/of/qemu-system-x86_64."};
+    }
+    found[host] = word.substr(equals + 1);
+  }
+  return found;
+}
+
 Status do_up(const Words& words) {
   LabOptions options;
   options.base = words.base;
@@ -94,6 +112,7 @@ Status do_up(const Words& words) {
     HostFileOptions files;
     files.program_dir = options.program_dir;
     if (const char* qemu = std::getenv("HOLDFAST_QEMU"); qemu != nullptr && *qemu != 0) files.qemu = qemu;
+    TRY_ASSIGN(files.qemu_of, qemus_by_host(words.qemus, words.hosts));
     files.memory_mib = words.memory_mib;
     options.prepare = [files](const Layout& layout, const LabConfig& config) {
       return write_host_files(layout, config, files);
@@ -256,6 +275,8 @@ void add_lab_commands(CLI::App& app, int& exit_status) {
       ->capture_default_str();
   up_command->add_option("--memory", words->memory_mib, "MiB of each host, for VMs")->capture_default_str();
   up_command->add_option("--programs", words->programs, "Folder of holdfastd and holdfast-guard");
+  up_command->add_option("--qemu", words->qemus,
+                         "HOST=PATH: this host's QEMU (else $HOLDFAST_QEMU, or the installed one)");
   up_command->add_flag("--stand-in", words->stand_in)->group("");
   add_output(up_command, words);
   add(*lab, words, exit_status, "down", "Remove the lab with all its VMs and data",

@@ -153,6 +153,7 @@ void Checker::check_memory(const Host& host, const Process& process, VmFacts& fa
   const std::string what = fmt::format("{} epoch {} on {}", process.vm.text, process.epoch.number, host.id().text);
   const Memory& memory = process.memory;
   if (!holds_right(host, process)) return;  // a machine that stood still; the other invariants see to it
+  if (memory.cpu != process.cpu) fail("cpu", what + " goes on with another CPU than it booted with");
   if (memory.boot == facts.memory.boot) {
     if (memory.ticks != facts.memory.ticks + 1) fail("memory", what + " runs with old memory");
   } else if (memory.boot != process.number) {

@@ -20,6 +20,7 @@ class World;
 struct Memory {
   std::uint64_t boot = 0;  // 0: nothing
   std::uint64_t ticks = 0;
+  std::string cpu;         // that the guest found when it booted
   bool operator==(const Memory&) const = default;
 };
 
@@ -33,6 +34,7 @@ struct Process {
   TaskId motion;           // it was started to wait for the memory that this one brings
   bool ran = false;      // it was resumed once
   Memory memory;
+  std::string cpu;       // that its guest sees
   bool frozen = false;   // its cgroup
   ha::HoldValue page = ha::kHeld;
   std::optional<ha::Admission> admitted;  // what the guard has written down for its next life

@@ -47,6 +47,7 @@ void Host::start_qemu(const ha::action::Launch& launch) {
   fresh.number = w_.fresh_number();
   fresh.is_protected = launch.owner.guarded;
   fresh.memory.boot = fresh.number;
+  fresh.memory.cpu = fresh.cpu = launch.owner.cpu;
   const std::uint64_t number = fresh.number;
   processes_[launch.vm.id] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max), [this, launch, life, number] {

@@ -2,6 +2,7 @@
 // What they say to each other gets lost, comes late and twice; they may die at any step.
 #include <algorithm>
 
+#include "core/vm/qemu_command.hpp"
 #include "sim/host.hpp"
 #include "sim/world.hpp"
 
@@ -57,6 +58,7 @@ void Host::prepare(const ha::action::Prepare& prepare) {
   const auto* owner = core_->view().owner(vm);
   fresh.is_protected = owner != nullptr && owner->record.guarded;
   fresh.motion = prepare.motion.id;
+  fresh.cpu = prepare.vm.spec.cpu_model.empty() ? vm::kPinnedCpu : prepare.vm.spec.cpu_model;
   processes_[vm] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max),
                  [this, vm, number = fresh.number, id = prepare.motion.id, answer, life = daemon.life()] {

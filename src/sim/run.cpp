@@ -83,6 +83,7 @@ const std::vector<std::pair<std::string_view, ha::KeptBug>>& kept_bugs() {
       {"discard_without_owner", KeptBug::discard_without_owner},
       {"placement_ignores_motions", KeptBug::placement_ignores_motions},
       {"placement_ignores_maintenance", KeptBug::placement_ignores_maintenance},
+      {"motion_takes_new_cpu", KeptBug::motion_takes_new_cpu},
   };
   return kBugs;
 }

@@ -137,6 +137,7 @@ void User::edit(const VmId& id, bool is_protected) {
   auto vm = std::get<record::VmRecord>(entry->value);
   vm.spec.ha.priority = is_protected ? vm::RestartPriority::medium : vm::RestartPriority::disabled;
   ++vm.generation;
+  vm.spec.cpu_model = vm.generation % 2 == 1 ? "Nehalem-v1" : "";  // for its next start
   ha::TypedTxn txn;
   txn.conditions.push_back({key::kVms + id.text, entry->version});
   txn.writes.push_back({key::kVms + id.text, vm, 0});

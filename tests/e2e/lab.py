@@ -79,8 +79,9 @@ class Qemu:
 
 
 class Lab:
-    def __init__(self, name, hosts=3):
-        self.name, self.size = name, hosts
+    def __init__(self, name, hosts=3, words=()):
+        """`words`: more options of `lab up`."""
+        self.name, self.size, self.words = name, hosts, list(words)
         self.hosts = [f"host{number}" for number in range(1, hosts + 1)]
         self.dir = pathlib.Path("/var/lib/holdfast/lab") / name
         self.run = pathlib.Path("/run/holdfast-lab") / name
@@ -121,7 +122,7 @@ class Lab:
         return self.run_cli("lab", command, "--name", self.name, *words, check=check).stdout
 
     def up(self):
-        self.lab("up", "--hosts", str(self.size))
+        self.lab("up", "--hosts", str(self.size), *self.words)
         self.guest = json.loads(self.run_cli("lab", "guest", "-o", "json", seconds=900).stdout)
 
     def down(self):
@@ -292,12 +293,12 @@ def end_of(stream):
         return json.loads(stream.stdout.read())
 
 
-def run(tests, name, hosts=3, setup=None):
+def run(tests, name, hosts=3, setup=None, words=()):
     """Runs the functions in `tests` on one lab, or those named on the command line. They take the lab."""
     import watch
     wanted = [t for t in tests if not sys.argv[1:] or t.__name__ in sys.argv[1:]]
     assert wanted, f"there is {', '.join(t.__name__ for t in tests)}"
-    with Lab(os.environ.get("HOLDFAST_LAB", name), hosts) as lab, watch.Watch(lab) as watcher:
+    with Lab(os.environ.get("HOLDFAST_LAB", name), hosts, words) as lab, watch.Watch(lab) as watcher:
         if setup:
             setup(lab)
         for test in wanted:

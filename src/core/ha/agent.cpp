@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/ensure.hpp"
+#include "core/cpu/evc.hpp"
 
 namespace hf::ha {
 namespace {
@@ -107,6 +108,16 @@ bool Agent::is_guarded(const VmId& vm, const View& view) const {
   };
   return !local(spec.datastore) &&
          std::none_of(spec.disks.begin(), spec.disks.end(), [&](const auto& disk) { return local(disk.datastore); });
+}
+
+void Agent::give_cpu(const VmId& vm, const View& view, record::OwnerRecord& owner) const {
+  auto found = view.vms.find(vm);
+  if (found == view.vms.end()) return;
+  auto here = view.hosts.find(self_);
+  const std::string baseline = view.cluster ? view.cluster->record.evc : "";
+  const std::string accelerator = here == view.hosts.end() ? "" : here->second.record.accelerator;
+  owner.cpu = cpu::option_for(found->second.record.spec, baseline, accelerator);
+  owner.generation = found->second.record.generation;
 }
 
 bool Agent::arrived(const VmId& vm, const View& view) const {
@@ -336,9 +347,16 @@ void Agent::claim(const VmId& vm, Epoch epoch, Kind kind, const std::string& rea
   pending.generation = context.guard.generation;
   pending.was_frozen = context.guard.frozen.count(vm) != 0;
   const bool guarded = kind == Kind::reclaim ? owner->record.guarded : is_guarded(vm, context.view);
-  // A motion is named as long as it is what brought this epoch here.
-  const TaskId motion = kind == Kind::reclaim ? owner->record.motion : TaskId();
-  pending.written = {Phase::claimed, self_, epoch, context.session.id(), guarded, reason, motion};
+  // safety: a reclaim keeps what the guest was started with, and names the motion as long as that is what brought this
+  // epoch here.
+  if (kind == Kind::reclaim) pending.written = owner->record;
+  else give_cpu(vm, context.view, pending.written);
+  pending.written.phase = Phase::claimed;
+  pending.written.host = self_;
+  pending.written.epoch = epoch;
+  pending.written.session = context.session.id();
+  pending.written.guarded = guarded;
+  pending.written.reason = reason;
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, owner->version});
   txn.conditions.push_back(context.session.alive_condition());
@@ -363,7 +381,8 @@ void Agent::release(const VmId& vm, record::VmStatus status, const Error* error,
   Pending pending;
   pending.kind = Kind::release;
   pending.vm = vm;
-  pending.written = {Phase::released, HostId(), owner->record.epoch, SessionId(), false, status.message, TaskId()};
+  pending.written.epoch = owner->record.epoch;
+  pending.written.reason = status.message;
   TypedTxn txn;
   txn.conditions.push_back({key::kOwners + vm.text, owner->version});
   // safety: given up only with no process here.

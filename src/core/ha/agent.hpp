@@ -149,6 +149,8 @@ class Agent {
 
   bool owned(const VmId& vm, const View& view) const;
   bool is_guarded(const VmId& vm, const View& view) const;
+  // What it is started with now, and keeps until its next start.
+  void give_cpu(const VmId& vm, const View& view, record::OwnerRecord& owner) const;
   // By the commit of a motion, and nothing has claimed it since.
   bool arrived(const VmId& vm, const View& view) const;
   const record::TaskRecord* active_task(const VmId& vm, const View& view) const;

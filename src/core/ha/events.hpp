@@ -121,7 +121,7 @@ struct Read { OpId op = 0; std::string key; };
 // safety: tells the guard that the store lease was renewed by a request that began then.
 struct Renewed { Instant began; SessionId session; };
 // safety: confirm the owner record on the datastore, start QEMU stopped, have the guard admit it under `generation`,
-// resume. Any refusal on the way: kill what was started, report Launched{ok=false}.
+// resume. The guest gets owner.cpu. Any refusal on the way: kill what was started, report Launched{ok=false}.
 struct Launch { record::VmRecord vm; record::OwnerRecord owner; Generation generation = 0; };
 struct AskStop { VmId vm; };
 // SIGKILL to QEMU, and to its motion process if there is one; its end comes as Exited.
@@ -136,6 +136,7 @@ struct Emit { record::EventRecord event; };
 
 // Destination: start QEMU with `-incoming defer` and `-S`, its hold page held and nothing admitted, and a motion
 // process that listens. Reports Prepared. Its QEMU's end afterwards comes as Exited with that epoch.
+// The spec's CPU is the one that the guest was started with.
 struct Prepare { record::VmRecord vm; record::MotionRecord motion; Epoch epoch; };
 // Source: start the motion process; reports MotionProgress, then MotionReady, or MotionFailed.
 struct Send { record::VmRecord vm; record::MotionRecord motion; };
@@ -182,6 +183,7 @@ enum class KeptBug {
   run_when_loaded,                  // the destination runs as soon as it has everything
   discard_without_owner,            // a restarted destination ends what it finds, whoever owns it
   placement_ignores_motions,        // the memory that a VM in motion needs at its destination counts as free
+  motion_takes_new_cpu,             // the destination gives a guest the CPU of its spec of now
   placement_ignores_maintenance,    // what gives a host a VM does not insist that it is not in maintenance
 };
 

@@ -73,6 +73,43 @@ class HostStory : public ::testing::Test {
   HostCore core_{HostId("a"), Timing{}, 1};
 };
 
+TEST_F(HostStory, guest_keeps_the_cpu_that_it_was_started_with) {
+  record::HostRecord host;
+  host.host = HostId("a");
+  host.accelerator = "kvm";
+  put("hosts/a", host);
+  record::ClusterRecord cluster;
+  cluster.evc = "Haswell-v4";
+  put("cluster", cluster);
+  auto wanted = vm("vm-1");
+  wanted.generation = 3;
+  put("vms/vm-1", wanted);
+  auto actions = put("owners/vm-1", owner(Phase::assigned, "a", 1));
+  const auto* claim = find<action::Commit>(actions);
+  ASSERT_NE(claim, nullptr);
+  const auto claimed = std::get<OwnerRecord>(claim->txn.writes.front().value);
+  EXPECT_EQ(claimed.cpu, "Haswell-v4,enforce=on");
+  EXPECT_EQ(claimed.generation, 3u);
+  actions = step(event::TxnDone{claim->op, Outcome::done, ++version_});
+  EXPECT_EQ(find<action::Launch>(actions)->owner.cpu, "Haswell-v4,enforce=on");
+  actions = step(event::Launched{VmId("vm-1"), Epoch{1}, true, false, {}});
+  step(event::TxnDone{find<action::Commit>(actions)->op, Outcome::done, ++version_});
+  // The baseline and the spec change; the host claims the VM again after a freeze.
+  cluster.evc = "Westmere-v2";
+  put("cluster", cluster);
+  wanted.generation = 4;
+  wanted.spec.cpu_model = "Nehalem-v1";
+  put("vms/vm-1", wanted);
+  event::GuardReport guard;
+  guard.generation = 2;
+  guard.frozen = {VmId("vm-1")};
+  actions = step(guard);
+  const auto* again = find<action::Commit>(actions);
+  ASSERT_NE(again, nullptr);
+  EXPECT_EQ(std::get<OwnerRecord>(again->txn.writes.front().value).cpu, "Haswell-v4,enforce=on");
+  EXPECT_EQ(std::get<OwnerRecord>(again->txn.writes.front().value).generation, 3u);
+}
+
 TEST_F(HostStory, assigned_vm_is_claimed_with_our_session_then_launched) {
   put("vms/vm-1", vm("vm-1"));
   auto actions = put("owners/vm-1", owner(Phase::assigned, "a", 4));

@@ -91,6 +91,11 @@ bool Leader::on(const event::TxnDone& done, const LeaderContext& context) {
     campaign_at_ = context.now + timing_.tick;
     return true;
   }
+  if (done.op == level_op_ && level_op_ != 0) {
+    level_op_ = 0;
+    look_now_ = true;
+    return true;
+  }
   if (planner_.on(done, context.now) || evacuation_.on(done)) return true;
   auto found = pending_.find(done.op);
   if (found == pending_.end()) return false;
@@ -126,6 +131,7 @@ void Leader::look(const LeaderContext& context, Actions& out) {
   look_now_ = false;
   looked_revision_ = context.view.revision;
   look_at_ = Instant::max();
+  raise_level(context, out);
   std::vector<std::pair<const record::VmRecord*, Next>> todo;
   for (const auto& [vm, record] : context.view.vms) {
     auto busy = busy_until_.find(vm);
@@ -143,6 +149,27 @@ void Leader::look(const LeaderContext& context, Actions& out) {
   });
   Placement placement(context, *this);
   for (const auto& [record, next] : todo) carry_out(next, record->id, context, placement, out);
+}
+
+void Leader::raise_level(const LeaderContext& context, Actions& out) {
+  if (!context.view.cluster || context.view.hosts.empty() || level_op_ != 0) return;
+  int lowest = record::kLevel;  // what this version does not know it does not switch on
+  for (const auto& [host, record] : context.view.hosts) lowest = std::min(lowest, record.record.level);
+  record::ClusterRecord cluster = context.view.cluster->record;
+  if (lowest <= cluster.level) return;
+  record::EventRecord event;
+  event.severity = "info";
+  event.kind = "cluster.level";
+  event.subject = cluster.name;
+  event.text = "All hosts have a Holdfast of level " + std::to_string(lowest) + ": it is in use from now on.";
+  cluster.level = lowest;
+  TypedTxn txn;
+  txn.conditions.push_back({key::kCluster, context.view.cluster->version});
+  txn.conditions.push_back({key::kLeader, context.view.leader->version});
+  txn.writes.push_back({key::kCluster, cluster, 0});
+  txn.events.push_back(std::move(event));
+  level_op_ = make_op_();
+  out.emplace_back(action::Commit{level_op_, std::move(txn)});
 }
 
 void Leader::assess_all(const LeaderContext& context, Actions& out) {

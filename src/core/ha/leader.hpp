@@ -78,6 +78,8 @@ class Leader {
   void cannot_place(const VmId& vm, const Error& why, const LeaderContext& context, Actions& out);
   void give_back(const VmId& vm, const LeaderContext& context, Actions& out);
   void end_task(const VmId& vm, const Error* error, const LeaderContext& context, Actions& out);
+  // Once every host of the inventory has a version that knows more.
+  void raise_level(const LeaderContext& context, Actions& out);
   void fail_orphaned_tasks(const LeaderContext& context, Actions& out);
 
   bool retry_due(const VmId& vm, const LeaderContext& context);
@@ -97,7 +99,7 @@ class Leader {
   bool in_contact_ = false;
   Generation contact_generation_ = 0;  // a lapse between two ticks shows in it alone
   Instant contact_since_{};
-  OpId campaign_op_ = 0;
+  OpId campaign_op_ = 0, level_op_ = 0;
   Instant campaign_at_{};
   // When all VMs are looked at next: only then can there be anything to do.
   bool look_now_ = true;               // something other than the view has changed

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/cpu/evc.hpp"
+
 namespace hf::motion {
 namespace {
 using record::OwnerRecord;
@@ -62,7 +64,22 @@ void check_vm(const Question& q, const record::VmRecord& vm, std::vector<std::st
   const bool owned = owner != nullptr && owner->record.phase == OwnerRecord::Phase::claimed;
   const bool up = owned && status != nullptr && status->record.state == VmState::running &&
                   status->record.epoch == owner->record.epoch;
-  if (!up) reasons.push_back(fmt::format("VM {} does not run now; only a running VM can be moved so.", name));
+  const bool paused = owned && status != nullptr && status->record.state == VmState::paused &&
+                      status->record.epoch == owner->record.epoch;
+  if (paused) {
+    reasons.push_back(fmt::format("VM {} is paused by a disk error and can move once that is mended: {}", name,
+                                  status->record.message));
+  } else if (!up) {
+    reasons.push_back(fmt::format("VM {} does not run now; only a running VM can be moved so.", name));
+  }
+  if (owned && owner->record.generation != 0 && vm.hardware > owner->record.generation) {
+    reasons.push_back(fmt::format("VM {} was edited since it was started, and the other host would give it the new "
+                                  "hardware. Stop and start it first.", name));
+  }
+  if (vm.spec.firmware == vm::Firmware::uefi) {
+    reasons.push_back(fmt::format("VM {} boots by UEFI, and the firmware's variable store in QEMU's memory cannot be "
+                                  "carried to another host.", name));
+  }
   if (owned && health_of(q, owner->record.host) != ha::Health::alive) {
     reasons.push_back(fmt::format("Host {}, where VM {} is, has no contact to the cluster.", owner->record.host.text,
                                   name));
@@ -120,6 +137,8 @@ std::vector<std::string> obstacles_at(const Question& q, const record::VmRecord&
   if (from.accelerator != host.accelerator) {
     found.push_back(fmt::format("runs guests by {}, not by {} as {} does", host.accelerator, from.accelerator,
                                 from.host.text));
+  } else if (const std::string why = cpu::why_differs(owner->record.cpu, from, host); !why.empty()) {
+    found.push_back(why);
   }
   if (numbers_of(host.qemu_version) < numbers_of(from.qemu_version)) {
     found.push_back(fmt::format("has QEMU {}, older than the {} of {}", host.qemu_version, from.qemu_version,
@@ -158,7 +177,9 @@ std::vector<placement::Candidate> use_of_hosts(const ha::View& view, const std::
     auto known = health.find(host);
     if (known == health.end() || known->second.health != ha::Health::alive) continue;
     index[host] = candidates.size();
-    candidates.push_back({&record.record, 0, 0, why_closed(host, view)});
+    std::string closed = why_closed(host, view);
+    if (closed.empty()) closed = cpu::why_below(record.record, view.cluster ? view.cluster->record.evc : "");
+    candidates.push_back({&record.record, 0, 0, std::move(closed)});
   }
   const auto add = [&](const HostId& host, const VmId& vm) {
     auto found = index.find(host);

@@ -56,7 +56,13 @@ void Destination::prepare(const MotionRecord& motion, const AgentContext& contex
   coming.epoch = motion.epoch.next();
   comings_[motion.vm] = coming;
   agent.prepare(motion.vm, coming.epoch, motion.id);
-  out.emplace_back(action::Prepare{vm->second.record, motion, coming.epoch});
+  record::VmRecord as_started = vm->second.record;
+  const auto* owner = context.view.owner(motion.vm);
+  // safety: the guest finds the processor that it was started with, whatever the spec and the baseline say by now.
+  if (!owner->record.cpu.empty() && bug_ != KeptBug::motion_takes_new_cpu) {
+    as_started.spec.cpu_model = owner->record.cpu;
+  }
+  out.emplace_back(action::Prepare{as_started, motion, coming.epoch});
 }
 
 void Destination::say_ready(Coming& coming, MotionRecord motion, ha::Version version, const AgentContext& context,

@@ -21,12 +21,11 @@ Standing standing(const MotionRecord& motion, const View& view) {
 }
 
 OwnerRecord committed_owner(const MotionRecord& motion, const OwnerRecord& before) {
-  OwnerRecord next;
+  OwnerRecord next = before;  // safety: the guest keeps what it was started with
   next.phase = OwnerRecord::Phase::claimed;
   next.host = motion.to;
   next.epoch = motion.epoch.next();
   next.session = motion.session_to;
-  next.guarded = before.guarded;
   next.reason = "vmotion from " + motion.from.text;
   next.motion = motion.id;
   return next;

@@ -164,6 +164,52 @@ TEST_F(Planning, qemus_own_migration_is_refused_where_it_loses_what_an_emulated_
   EXPECT_TRUE(ask("web", "b", Engine::qemu).reasons.empty());
 }
 
+TEST_F(Planning, what_the_guest_is_speaks_against_a_move) {
+  add_vm("web", 100);
+  auto vm = view_.vms.at(VmId("web")).record;
+  vm.spec.firmware = vm::Firmware::uefi;
+  vm.generation = vm.hardware = 3;
+  put("vms/web", vm);
+  auto owner = view_.owner(VmId("web"))->record;
+  owner.generation = 2;
+  put("owners/web", owner);
+  auto status = view_.status_of(VmId("web"))->record;
+  status.state = record::VmState::paused;
+  status.message = "Disk root: the datastore is full.";
+  put("status/web", status);
+  EXPECT_EQ(ask("web", "b").reasons,
+            (std::vector<std::string>{
+                "VM web is paused by a disk error and can move once that is mended: Disk root: the datastore is full.",
+                "VM web was edited since it was started, and the other host would give it the new hardware. Stop and "
+                "start it first.",
+                "VM web boots by UEFI, and the firmware's variable store in QEMU's memory cannot be carried to another "
+                "host."}));
+}
+
+TEST_F(Planning, cpu_of_the_guest_must_be_had_at_the_destination_and_the_host_must_meet_the_baseline) {
+  add_vm("web", 100);
+  record::ClusterRecord cluster;
+  cluster.evc = "SandyBridge-v2";
+  put("cluster", cluster);
+  for (const char* name : {"a", "b", "c"}) {
+    auto host = view_.hosts.at(HostId(name)).record;
+    host.cpu.features = {"aes"};
+    host.cpu.rungs = {{"SandyBridge-v2", {}}};
+    if (host.host == HostId("b")) host.cpu.rungs["SandyBridge-v2"] = {"avx", "x2apic"};
+    put("hosts/" + host.host.text, host);
+  }
+  auto owner = view_.owner(VmId("web"))->record;
+  owner.cpu = "SandyBridge-v2,enforce=on";
+  put("owners/web", owner);
+  EXPECT_EQ(ask("web", "b").reasons,
+            (std::vector<std::string>{"b lacks avx, x2apic of the cluster's CPU baseline SandyBridge-v2.",
+                                      "b lacks avx, x2apic of the VM's CPU SandyBridge-v2."}));
+  EXPECT_EQ(ask("web", "").to, HostId("c"));
+  owner.cpu = "";  // an earlier version started it
+  put("owners/web", owner);
+  EXPECT_EQ(ask("web", "b").reasons.size(), 1u);
+}
+
 TEST_F(Planning, itself_the_unknown_and_the_lost_are_no_destinations) {
   add_vm("web", 100);
   health_[HostId("b")] = {Health::suspect, ""};

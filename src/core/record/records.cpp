@@ -130,18 +130,20 @@ void from_json(const json& j, Engine& engine) { engine = value_of(kEngines, j); 
 void from_json(const json& j, Motion& phase) { phase = value_of(kMotions, j); }
 void from_json(const json& j, Maintenance& state) { state = value_of(kMaintenances, j); }
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms, level, evc,
+                                                evc_auto)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostCpu, vendor, name, runs, rungs, features)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(HostRecord, host, version, api_address, heartbeat_address, cpus,
                                                 memory_mib, accelerator, accelerator_reason, qemu_version, datastores,
                                                 slot_datastores, datastore_problems, slots_renewed, networks,
-                                                motion_mbit)
+                                                motion_mbit, cpu, level)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SessionRecord, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeaderRecord, host, session)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MaintenanceRecord, host, state, message, requested_by, since)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(DatastoreRecord, id, name, shared, paths)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(NetworkRecord, name, bridge, vlan)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, desired, pinned_host, active_task,
-                                                created)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, hardware, desired, pinned_host,
+                                                active_task, created)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmStatus, state, host, epoch, message, attempts, failed_hosts, since,
                                                 accelerator, memory_tracker)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionLimits, engine, encryption, bandwidth_mbit, max_stop_ms)
@@ -164,7 +166,9 @@ void to_json(json& j, const OwnerRecord& owner) {
            {"session", owner.session},
            {"guarded", owner.guarded},
            {"reason", owner.reason},
-           {"motion", owner.motion}};
+           {"motion", owner.motion},
+           {"cpu", owner.cpu},
+           {"generation", owner.generation}};
 }
 void from_json(const json& j, OwnerRecord& owner) {
   // safety: no defaults here; a record that lacks a field gives nobody a right.
@@ -175,12 +179,31 @@ void from_json(const json& j, OwnerRecord& owner) {
   owner.guarded = j.at("guarded").get<bool>();
   owner.reason = j.value("reason", "");
   owner.motion = TaskId(j.value("motion", ""));
+  owner.cpu = j.value("cpu", "");
+  owner.generation = j.value("generation", std::uint64_t{0});
 }
 
 namespace {
+// What this version does not know of a record that it writes again: whoever wrote it has a later one.
+template <class Record>
+concept KeepsLater = requires(Record record) { record.later; };
+
+template <class Record>
+std::string members_unknown(const json& j) {
+  static const json kKnown = Record{};
+  json unknown = json::object();
+  for (const auto& [name, value] : j.items()) {
+    if (name != "format" && !kKnown.contains(name)) unknown[name] = value;
+  }
+  return unknown.empty() ? "" : unknown.dump();
+}
+
 template <class Record>
 std::string encode_any(const Record& record) {
   json j = record;
+  if constexpr (KeepsLater<Record>) {
+    if (!record.later.empty()) j.update(json::parse(record.later));
+  }
   j["format"] = 1;
   return j.dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -205,7 +228,9 @@ Result<Record> decode(const std::string& text) {
   try {
     json j = json::parse(text);
     if (!j.is_object() || j.value("format", 0) < 1) return Error{Code::corrupt, "The record has no format number."};
-    return j.get<Record>();
+    Record record = j.get<Record>();
+    if constexpr (KeepsLater<Record>) record.later = members_unknown<Record>(j);
+    return record;
   } catch (const json::exception& problem) {
     return Error{Code::corrupt, std::string("The record cannot be read: ") + problem.what() + "."};
   }

@@ -1,6 +1,7 @@
 #pragma once
-// The records of the store: what each key holds. Every record is JSON with a "format" number; unknown fields of a later
-// version are ignored, a missing field takes its default. doc/formats.md is the page for readers.
+// The records of the store: what each key holds. Every record is JSON with a "format" number; a missing field takes its
+// default. Members that only a later version knows are not understood, and kept when the record is written again
+// (`later`). doc/formats.md is the page for readers.
 //
 //   cluster                 ClusterRecord   made by `cluster init`
 //   hosts/<host>            HostRecord      written by that host
@@ -55,12 +56,34 @@ inline const std::string kEvents = "events/";
 inline const std::string kCaSecret = "secrets/ca";
 }  // namespace key
 
+// What a version of Holdfast writes into the store that the one before does not know, counted. The cluster's level is
+// the lowest that all its hosts have had; what came with a level is used from then on. A daemon of a lower level than
+// its cluster's does not start.
+//   1: the first. 2: CPU baselines (EVC).
+inline constexpr int kLevel = 2;
+
 struct ClusterRecord {
   std::string id;
   std::string name;
   WallMs created = 0;
   int heartbeat_ms = 1000;  // the base all times derive from (core/ha/timing.hpp)
+  int level = 1;            // only ever raised, by the leader
+  std::string evc = {};     // the CPU baseline, a rung of core/cpu/ladder.hpp; empty: none
+  bool evc_auto = false;    // it was chosen, as the best one that every host had then
+  std::string later = {};
   bool operator==(const ClusterRecord&) const = default;
+};
+
+// What guests can be given of a host's processor, as its QEMU said.
+struct HostCpu {
+  std::string vendor;  // "GenuineIntel": what guests see under KVM; empty under TCG, where the model says it
+  std::string name;    // for people: "AMD EPYC 7763 64-Core Processor"
+  std::vector<std::string> runs;      // the models that run here whole, besides the ladder's
+  // Each rung of the ladder that its QEMU knows -> what it lacks here. Less what no emulator has, under TCG.
+  std::map<std::string, std::vector<std::string>> rungs;
+  std::vector<std::string> features;  // those that the ladder names, as far as they can be had here
+  bool known() const { return !features.empty(); }
+  bool operator==(const HostCpu&) const = default;
 };
 
 struct HostRecord {
@@ -79,6 +102,8 @@ struct HostRecord {
   std::vector<std::string> slots_renewed;         // ids of those slots that its guard does renew now
   std::vector<std::string> networks;              // names of the networks whose bridge this host has
   int motion_mbit = 0;            // speed of the link that vMotions use; 0: not known
+  HostCpu cpu;
+  int level = 1;                  // kLevel of its daemon
   bool operator==(const HostRecord&) const = default;
 };
 
@@ -96,6 +121,7 @@ struct MaintenanceRecord {
   std::string message;  // what it waits for, a sentence; empty: for motions that are under way
   std::string requested_by;
   WallMs since = 0;
+  std::string later = {};
   bool operator==(const MaintenanceRecord&) const = default;
 };
 
@@ -126,10 +152,12 @@ struct VmRecord {
   VmId id;
   vm::VmSpec spec;
   std::uint64_t generation = 0;  // grows with each `vm edit`
+  std::uint64_t hardware = 0;    // the generation whose edit last changed what the guest sees
   Desired desired = Desired::stopped;
   std::string pinned_host;       // `vm start --on`; empty: the leader chooses
   TaskId active_task;            // the command under way; empty: none. The lock against two commands at once
   WallMs created = 0;
+  std::string later = {};
   bool operator==(const VmRecord&) const = default;
 };
 
@@ -150,6 +178,11 @@ struct OwnerRecord {
   // safety: the motion whose commit gave it to `host`, kept by that host's reclaims, empty after any other claim. Only
   // with it may a process that waits for its memory run under this record.
   TaskId motion;
+  // What the guest was started with, and keeps until its next start, wherever it goes: QEMU's -cpu (empty: an earlier
+  // version started it), and the generation of its spec.
+  std::string cpu = {};
+  std::uint64_t generation = 0;
+  std::string later = {};
   bool operator==(const OwnerRecord&) const = default;
 };
 
@@ -189,6 +222,7 @@ struct MotionRecord {
   // on the one, the guard's admission on the other.
   SessionId session_to;
   std::uint64_t generation_to = 0;
+  std::string later = {};
   bool operator==(const MotionRecord&) const = default;
 };
 
@@ -246,6 +280,7 @@ struct TaskRecord {
   MotionLimits limits;      // vm_migrate
   MotionReport report;      // vm_migrate: comes soon after it has succeeded
   std::string requested_by;
+  std::string later = {};
   bool operator==(const TaskRecord&) const = default;
 };
 

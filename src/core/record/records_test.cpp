@@ -166,5 +166,27 @@ TEST(Records, unknown_fields_of_a_later_version_are_ignored) {
   EXPECT_EQ(decode<NetworkRecord>(R"({"format":2,"name":"vm","bridge":"br0","vlan":3,"new":1})")->vlan, 3);
 }
 
+TEST(Records, members_of_a_later_version_are_kept_when_the_record_is_written_again) {
+  const std::string text = R"({"epoch":1,"format":1,"guarded":true,"host":"a","later":{"x":[1]},"phase":"claimed",)"
+                           R"("session":"s"})";
+  auto owner = *decode<OwnerRecord>(text);
+  owner.epoch = Epoch{2};
+  const auto again = *decode<OwnerRecord>(encode(owner));
+  EXPECT_EQ(again.later, R"({"later":{"x":[1]}})");
+  EXPECT_EQ(again.epoch, Epoch{2});
+  auto cluster = *decode<ClusterRecord>(R"({"format":1,"id":"c","drs":"auto","ft":{"limit":4}})");
+  EXPECT_EQ(cluster.later, R"({"drs":"auto","ft":{"limit":4}})");
+  cluster.evc = "Haswell-v4";
+  EXPECT_EQ(*decode<ClusterRecord>(encode(cluster)), cluster);
+  EXPECT_EQ(decode<TaskRecord>(encode(TaskRecord{}))->later, "");
+  EXPECT_EQ(decode<VmRecord>(R"({"format":1,"id":"vm-1","priority":3})")->later, R"({"priority":3})");
+}
+
+TEST(Records, records_of_the_version_before_have_no_level_and_no_cpu) {
+  EXPECT_EQ(decode<HostRecord>(R"({"format":1,"host":"a"})")->level, 1);
+  EXPECT_FALSE(decode<HostRecord>(R"({"format":1,"host":"a"})")->cpu.known());
+  EXPECT_EQ(decode<ClusterRecord>(R"({"format":1,"id":"c"})")->level, 1);
+}
+
 }  // namespace
 }  // namespace hf::record

@@ -184,6 +184,14 @@ std::string edit_waits_for_start(const record::VmRecord& vm, const record::VmSta
          "take effect at once.";
 }
 
+bool has_same_hardware(const VmSpec& before, const VmSpec& after) {
+  VmSpec seen = after;
+  seen.description = before.description;
+  seen.stop_timeout_seconds = before.stop_timeout_seconds;
+  seen.ha = before.ha;
+  return seen == before;
+}
+
 Status check_edit(const VmSpec& before, const VmSpec& after) {
   std::string why;
   auto refuse = [&](const std::string& sentence) { why += (why.empty() ? "" : "\n") + sentence; };

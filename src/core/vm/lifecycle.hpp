@@ -29,6 +29,9 @@ Status check(Command command, const record::VmRecord& vm, const record::VmStatus
 std::string edit_waits_for_start(const record::VmRecord& vm, const record::VmStatus* status,
                                  const record::OwnerRecord* owner);
 
+// What a guest would see of the one it would see of the other.
+bool has_same_hardware(const VmSpec& before, const VmSpec& after);
+
 // What an edit may not change, because it stands on the datastore or was used up when the VM was created:
 // Code::invalid with every reason. Both specs are valid.
 Status check_edit(const VmSpec& before, const VmSpec& after);

@@ -53,12 +53,27 @@ Result<Pipe> make_pipe() {
   return pipe;
 }
 
+// What a program shall read, and then the end; none: -1.
+Result<Fd> input_pipe(const std::string& input) {
+  if (input.empty()) return Fd();
+  ENSURE(input.size() <= kInputMax, "the input of a tool fits a pipe");
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return from_errno("Cannot make a pipe", errno);
+  Fd read(ends[0]);
+  const Fd write(ends[1]);
+  const auto size = static_cast<ssize_t>(input.size());
+  if (::write(write.number(), input.data(), input.size()) != size) return from_errno("Cannot write to a pipe", errno);
+  return read;
+}
+
 // posix_spawn's two argument objects, with their lifetimes.
 class SpawnSetup {
  public:
-  SpawnSetup(int out, int err) {
+  // in: -1: nothing to read.
+  SpawnSetup(int in, int out, int err) {
     posix_spawn_file_actions_init(&actions_);
-    posix_spawn_file_actions_addopen(&actions_, 0, "/dev/null", O_RDONLY, 0);
+    if (in < 0) posix_spawn_file_actions_addopen(&actions_, 0, "/dev/null", O_RDONLY, 0);
+    else posix_spawn_file_actions_adddup2(&actions_, in, 0);
     posix_spawn_file_actions_adddup2(&actions_, out, 1);
     posix_spawn_file_actions_adddup2(&actions_, err, 2);
     posix_spawn_file_actions_addclosefrom_np(&actions_, 3);
@@ -193,7 +208,8 @@ Result<RunOutput> run_tool(const std::vector<std::string>& argv, const RunOption
   if (options.stop.stop_requested()) return Error{Code::failed, argv[0] + " was stopped on request."};
   TRY_ASSIGN(Pipe out, make_pipe());
   TRY_ASSIGN(Pipe err, make_pipe());
-  TRY_ASSIGN(const pid_t pid, SpawnSetup(out.write.number(), err.write.number()).spawn(argv));
+  TRY_ASSIGN(const Fd in, input_pipe(options.input));
+  TRY_ASSIGN(const pid_t pid, SpawnSetup(in.number(), out.write.number(), err.write.number()).spawn(argv));
   out.write.close();
   err.write.close();
   Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));

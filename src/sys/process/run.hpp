@@ -1,8 +1,8 @@
 #pragma once
 // run_tool: one run of another program, to its end, without a shell. For short tools (qemu-img, xorriso, ip);
 // not for QEMU, which outlives its starter. Any thread; blocks. The program gets no descriptor but its three,
-// an empty signal mask, a process group of its own and a fixed environment (PATH, LC_ALL=C). It never reads:
-// its standard input is /dev/null.
+// an empty signal mask, a process group of its own and a fixed environment (PATH, LC_ALL=C). Its standard input
+// is /dev/null, or what it is given.
 #include <cstddef>
 #include <functional>
 #include <stop_token>
@@ -15,10 +15,13 @@
 
 namespace hf::process {
 
+constexpr std::size_t kInputMax = 32 << 10;  // a pipe takes it at once
+
 struct RunOptions {
   Duration timeout = 60s;                  // then the program and its children are killed; 0: none
   std::stop_token stop;                    // a request to stop kills them as well
   std::size_t output_bytes_max = 1 << 20;  // kept of each stream; what comes after is read and dropped
+  std::string input = {};                  // at most kInputMax bytes
   std::function<void(std::string_view)> on_output;  // called with each piece of standard output, as it comes
 };
 

@@ -29,6 +29,12 @@ TEST(RunTool, arguments_are_not_read_by_a_shell) {
   EXPECT_EQ(run_tool({"printf", "%s", "$(id); a 'b' \"c\""})->out, "$(id); a 'b' \"c\"");
 }
 
+TEST(RunTool, input_is_read_to_its_end) {
+  RunOptions options;
+  options.input = "one\ntwo\n";
+  EXPECT_EQ(run_tool({"cat"}, options)->out, "one\ntwo\n");
+}
+
 TEST(RunTool, signal_is_an_exit_status) {
   EXPECT_EQ(run_tool({"sh", "-c", "kill -9 $$"})->exit_status, 128 + SIGKILL);
 }
