@@ -55,7 +55,8 @@ Status EngineMonitor::migrate_to(const std::string& socket, const OwnMigrationLi
       {"max-bandwidth", limits.bytes_per_second == 0 ? kNoLimit : limits.bytes_per_second},
       {"announce-rounds", 0}};
   TRY(command("migrate-set-parameters", parameters.dump(), limit));
-  // A description of the devices' state would follow it, for people, and be made while the guest stands still.
+  // safety: a description of the devices' state would follow it, for people. It would be made while the guest stands
+  // still, and QEMU 10 ends itself over it (an assertion) where it runs with send-configuration=off, as it does here.
   TRY(command("qom-set", R"({"path":"/machine","property":"suppress-vmdesc","value":true})", limit));
   return command("migrate", json{{"uri", "unix:" + socket}}.dump(), limit);
 }
