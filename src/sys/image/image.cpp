@@ -168,6 +168,7 @@ Status import(const std::string& source, const std::string& path, const NewImage
   std::vector<std::string> arguments = {"convert", "-p", "-f", found.format, "-O", name_of(image.format)};
   // Past the page cache where that works: a large copy would push out what the host needs.
   if (supports_direct_io(fs::path(path).parent_path())) arguments.insert(arguments.end(), {"-t", "none"});
+  if (job.bytes_per_second > 0) arguments.insert(arguments.end(), {"-r", std::to_string(job.bytes_per_second)});
   arguments.insert(arguments.end(), {source, partial.path()});
   TRY(run_img("Cannot import the image " + source, std::move(arguments), options));
   if (job.stop.stop_requested())

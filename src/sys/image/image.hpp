@@ -24,6 +24,7 @@ struct Info {
 struct Job {
   std::stop_token stop;
   std::function<void(int percent)> on_progress;  // grows; from the calling thread
+  std::uint64_t bytes_per_second = 0;            // import: at most; 0: no limit
 };
 
 // Reads the image's header; safe while a VM uses it. All paths are absolute.
