@@ -184,6 +184,8 @@ Result<Operations::Plan> Operations::plan_create(vm::VmSpec spec, const std::str
   VmRecord vm;
   vm.id = VmId("vm-" + world_.random_hex().substr(0, 12));
   vm.spec = std::move(spec);
+  vm.spec.home_tag.clear();
+  for (auto& disk : vm.spec.disks) disk.tag.clear();
   vm.generation = 1;
   vm.created = world_.now();
   const bool import = imports(vm.spec);
@@ -221,6 +223,13 @@ Result<VmRecord> Operations::edit_vm(const std::string& name, const vm::VmSpec& 
     changed = vm;
     changed.spec = wanted;
     changed.generation += 1;
+    // Where its files are is not the user's word.
+    changed.spec.home_tag = vm.spec.home_tag;
+    for (auto& disk : changed.spec.disks) {
+      const auto same = std::find_if(vm.spec.disks.begin(), vm.spec.disks.end(),
+                                     [&](const auto& before) { return before.name == disk.name; });
+      disk.tag = same == vm.spec.disks.end() ? std::string() : same->tag;
+    }
     // A NIC that stays where it was keeps its address.
     auto& nics = changed.spec.nics;
     for (std::size_t i = 0; i < nics.size() && i < vm.spec.nics.size(); ++i) {

@@ -275,6 +275,9 @@ Result<Response> Handler::Inner::migrate(const Call& call) {
   wanted.limits.bandwidth_mbit = static_cast<std::uint64_t>(body.number("bandwidth_mbit", 0, kBandwidthMbitMax));
   wanted.limits.max_stop_ms = static_cast<int>(body.number("max_stop_ms", 0, kMaxStopMsMax));
   const std::string encryption = body.text("encryption", false), engine = body.text("engine", false);
+  wanted.datastore = body.text("datastore", false);
+  wanted.disk_format = body.text("disk_format", false);
+  wanted.disk = body.text("disk", false);
   const bool dry_run = body.flag("dry_run", false);
   TRY(body.finish());
   TRY_ASSIGN(wanted.limits.encryption, encryption_named(encryption));

@@ -1,10 +1,11 @@
-// Operations that move a running VM, and the cancel of one: the task is made here, everything else is core/motion's.
+// Operations that move a running VM or a VM's disks, and the cancel of one: the task is made here, everything else is
+// core/motion's.
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "api/operations_target.hpp"
-#include "core/motion/motion.hpp"
+#include "core/motion/relocation.hpp"
 
 namespace hf::api {
 namespace key = record::key;
@@ -88,6 +89,7 @@ Txn in_store_form(const ha::TypedTxn& typed, WallMs now) {
 ha::TypedTxn end_of_queued(const TaskRecord& task, const ha::View& view) {
   ha::TypedTxn txn;
   txn.conditions = {{key::kMotions + task.vm.text, version_of(view.motions, task.vm)},
+                    {key::kRelocations + task.vm.text, version_of(view.relocations, task.vm)},
                     {key::kOwners + task.vm.text, version_of(view.owners, task.vm)},
                     {key::kVms + task.vm.text, version_of(view.vms, task.vm)},
                     {key::kTasks + task.id.text, version_of(view.tasks, task.id)}};
@@ -105,11 +107,30 @@ ha::TypedTxn end_of_queued(const TaskRecord& task, const ha::View& view) {
 }
 }  // namespace
 
+// What can be seen to be wrong before a task is made.
+Status check_relocation_words(const Migration& wanted, const VmRecord& vm) {
+  if (wanted.datastore.empty()) {
+    if (wanted.disk_format.empty() && wanted.disk.empty()) return {};
+    return Error{Code::invalid, "A disk or a format is moved or converted with a datastore: --datastore."};
+  }
+  if (!wanted.to.empty()) {
+    return Error{Code::unsupported, "A VM cannot be moved to another host and another datastore at once yet: move its "
+                                    "disks first, then the VM."};
+  }
+  const auto after = vm::relocated(vm.spec, {wanted.datastore, wanted.disk_format, wanted.disk, "t-1"});
+  return after.ok() ? Status() : Status(after.error());
+}
+
+vm::Command command_of(const Migration& wanted) {
+  return wanted.datastore.empty() ? vm::Command::migrate : vm::Command::relocate;
+}
+
 Result<TaskRecord> Operations::migrate_vm(const std::string& name, const Migration& wanted, const Actor& by) {
   TRY(check_limits(wanted.limits));
   return run_task("VM " + name, TaskKind::vm_migrate, by, [&]() -> Result<Plan> {
     TRY_ASSIGN(const Target target, load(name));
-    TRY(require_legal(vm::Command::migrate, target));
+    TRY(require_legal(command_of(wanted), target));
+    TRY(check_relocation_words(wanted, target.vm.record));
     if (!wanted.to.empty()) {
       TRY_ASSIGN(const auto host, read_or_none<record::HostRecord>(store_, key::kHosts + wanted.to.text));
       if (host.version == 0) {
@@ -123,6 +144,9 @@ Result<TaskRecord> Operations::migrate_vm(const std::string& name, const Migrati
     TaskRecord task = new_task(TaskKind::vm_migrate, target.vm.record, by);
     task.to = wanted.to;
     task.limits = wanted.limits;
+    task.datastore = wanted.datastore;
+    task.disk_format = wanted.disk_format;
+    task.disk = wanted.disk;
     return command(target, target.vm.record, task);
   });
 }
@@ -132,13 +156,19 @@ Result<motion::Answer> Operations::check_migration(const std::string& name, cons
   TRY_ASSIGN(const Target target, load(name));
   TRY_ASSIGN(const ha::View view, read_view(store_, {key::kHosts, key::kSessions, key::kDatastores, key::kVms,
                                                      key::kOwners, key::kMotions, key::kStatus,
-                                                     key::kMaintenance, key::kCluster}));
+                                                     key::kMaintenance, key::kCluster, key::kRelocations}));
   const auto health = health_of(view);
   const auto candidates = motion::use_of_hosts(view, health);
-  motion::Answer answer =
-      motion::check({view, health, candidates, target.vm.record.id, wanted.to, wanted.limits.engine});
+  motion::Answer answer;
+  if (wanted.datastore.empty()) {
+    answer = motion::check({view, health, candidates, target.vm.record.id, wanted.to, wanted.limits.engine});
+  } else {
+    const vm::Relocation what{wanted.datastore, wanted.disk_format, wanted.disk, "t-1"};
+    answer = motion::check_relocation({view, health, target.vm.record.id, what});
+    if (!wanted.to.empty()) answer.reasons.push_back(check_relocation_words(wanted, target.vm.record).error().what);
+  }
   // What the leader need not ask: the task that it plans is the command under way.
-  const Status legal = require_legal(vm::Command::migrate, target);
+  const Status legal = require_legal(command_of(wanted), target);
   if (!legal.ok() && (target.busy() || answer.reasons.empty())) {
     answer.reasons.insert(answer.reasons.begin(), legal.error().what);
     answer.to = {};
@@ -156,7 +186,8 @@ Result<Txn> Operations::plan_cancel(const std::string& id) {
   // safety: the motion is read before the owner. A commit in between has changed the motion's version, so the swap
   // loses; an owner older than the motion would make a motion that has arrived look as if it could be taken back.
   TRY_ASSIGN(const ha::View view,
-             read_view(store_, {key::kMotions + known.vm.text, key::kOwners + known.vm.text,
+             read_view(store_, {key::kRelocations + known.vm.text, key::kMotions + known.vm.text,
+                                key::kOwners + known.vm.text,
                                 key::kVms + known.vm.text, key::kTasks + id}));
   const auto found = view.tasks.find(known.id);
   const TaskRecord& task = found == view.tasks.end() ? known : found->second.record;
@@ -168,6 +199,10 @@ Result<Txn> Operations::plan_cancel(const std::string& id) {
     if (brought) return too_late(task, owner->record.host);
     return Error{Code::conflict,
                  "Task " + id + " has ended already: `holdfast task show " + id + "` says how."};
+  }
+  if (const auto* relocation = view.relocation(task.vm); relocation != nullptr && relocation->record.id == task.id) {
+    const auto txn = motion::abandoning(task.vm, task.id, kCancelled, view);
+    if (txn) return in_store_form(*txn, world_.now());
   }
   if (motion != nullptr && motion->record.id == task.id) {
     const auto txn = motion::ending(task.vm, task.id, kCancelled, view);

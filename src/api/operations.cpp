@@ -47,6 +47,8 @@ Result<Operations::Target> Operations::load(const std::string& name) {
   if (target.vm.version == 0) return Error{Code::not_found, "VM " + name + " was deleted just now."};
   TRY_ASSIGN(target.owner, read_or_none<record::OwnerRecord>(store_, key::kOwners + id.text));
   TRY_ASSIGN(target.status, read_or_none<record::VmStatus>(store_, key::kStatus + id.text));
+  TRY_ASSIGN(const auto relocation, read_or_none<record::RelocationRecord>(store_, key::kRelocations + id.text));
+  target.relocating = relocation.version != 0;
   const TaskId& active = target.vm.record.active_task;
   if (!active.empty()) {
     TRY_ASSIGN(target.active, read_or_none<TaskRecord>(store_, key::kTasks + active.text));
@@ -59,7 +61,12 @@ Status Operations::require_legal(vm::Command command, const Target& target) {
   if (!target.busy()) vm.active_task = {};  // a task that has ended or is gone does not keep the VM
   const auto* owner = target.owner.version != 0 ? &target.owner.record : nullptr;
   const auto* status = target.status.version != 0 ? &target.status.record : nullptr;
-  return vm::check(command, vm, status, owner, target.busy() ? &target.active.record : nullptr);
+  TRY(vm::check(command, vm, status, owner, target.busy() ? &target.active.record : nullptr));
+  const bool moves = command == vm::Command::remove || command == vm::Command::migrate ||
+                     command == vm::Command::relocate;
+  if (!moves || !target.relocating) return {};
+  return Error{Code::conflict, "What the last move of VM " + target.name() +
+                                   "'s disks has left is still being deleted. Try again in a moment."};
 }
 
 TaskRecord Operations::new_task(TaskKind kind, const VmRecord& vm, const Actor& by) const {

@@ -33,9 +33,12 @@ struct Actor {
 };
 
 // What is asked of a vMotion. `to` empty: the leader chooses.
+// With a datastore: the VM stays where it is, or is off, and its disks go there. disk_format: "raw", "qcow2", or empty:
+// each keeps its own. disk: this one only.
 struct Migration {
   HostId to;
   record::MotionLimits limits;
+  std::string datastore = {}, disk_format = {}, disk = {};
 };
 inline constexpr std::uint64_t kBandwidthMbitMax = 1'000'000;
 inline constexpr int kMaxStopMsMax = 10'000;
@@ -67,7 +70,8 @@ class Operations {
   // Code::conflict.
   Result<record::TaskRecord> kill_vm(const std::string& name, const Actor& by);
   Result<record::TaskRecord> reset_vm(const std::string& name, const Actor& by);
-  // Moves a running VM to another host. Code::invalid: no such host, it is there already, a limit out of range. What
+  // Moves a running VM to another host, or a VM's disks to another datastore. Code::invalid: no such host, it is there
+  // already, a limit out of range. What
   // else is against it, the leader finds, and it ends the task with every reason.
   Result<record::TaskRecord> migrate_vm(const std::string& name, const Migration& wanted, const Actor& by);
   // The same, only asked: where it would go, or every reason why not. Changes nothing.

@@ -10,6 +10,7 @@ struct Operations::Target {
   Versioned<record::OwnerRecord> owner;
   Versioned<record::VmStatus> status;
   Versioned<record::TaskRecord> active;  // version 0: none
+  bool relocating = false;               // its disks move, or what a move has left is being deleted
 
   const std::string& name() const { return vm.record.spec.name; }
   bool busy() const { return active.version != 0 && !is_final(active.record); }

@@ -372,6 +372,46 @@ TEST_F(OperationsTest, cancel_is_refused_for_other_tasks) {
                "There is no task t-none: `holdfast task ls` lists them.");
 }
 
+TEST_F(OperationsTest, move_of_disks_makes_a_task_of_a_vm_that_runs_or_is_off) {
+  cluster_.run_vm("web", "host1", 512);
+  finish(created("off"));
+  for (const char* name : {"web", "off"}) {
+    const auto task = operations_.migrate_vm(name, {{}, {}, "fast", "raw", "root"}, by_);
+    ASSERT_TRUE(task.ok()) << task.error().what;
+    EXPECT_EQ(task->datastore, "fast");
+    EXPECT_EQ(task->disk_format, "raw");
+    EXPECT_EQ(task->disk, "root");
+    EXPECT_EQ(show_vm(store_, name)->vm.active_task, task->id);
+  }
+}
+
+TEST_F(OperationsTest, move_of_disks_is_refused_before_anything_is_changed) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto before = store_.list("")->version;
+  EXPECT_EQ(operations_.migrate_vm("web", {{}, {}, "fast", "vmdk", ""}, by_).code(), Code::invalid);
+  EXPECT_EQ(operations_.migrate_vm("web", {{}, {}, "fast", "", "none"}, by_).code(), Code::invalid);
+  EXPECT_EQ(operations_.migrate_vm("web", {{}, {}, "", "raw", ""}, by_).code(), Code::invalid);
+  EXPECT_EQ(operations_.migrate_vm("web", {HostId("host2"), {}, "fast", "", ""}, by_).code(), Code::unsupported);
+  EXPECT_EQ(store_.list("")->version, before);
+}
+
+TEST_F(OperationsTest, cancel_of_a_move_of_disks_abandons_it_and_what_is_left_bars_the_next_one) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto task = operations_.migrate_vm("web", {{}, {}, "fast", "", ""}, by_);
+  ASSERT_TRUE(task.ok()) << task.error().what;
+  record::RelocationRecord relocation;
+  relocation.id = task->id;
+  relocation.vm = task->vm;
+  store_.put(key::kRelocations + task->vm.text, record::encode(relocation));
+  const auto ended = operations_.cancel_task(task->id.text);
+  ASSERT_TRUE(ended.ok()) << ended.error().what;
+  EXPECT_EQ(ended->message, "It was cancelled.");
+  const auto left = record::decode<record::RelocationRecord>(store_.get(key::kRelocations + task->vm.text)->value);
+  EXPECT_EQ(left->phase, record::RelocationRecord::Phase::abandoned);
+  EXPECT_TRUE(show_vm(store_, "web")->vm.active_task.empty());
+  EXPECT_EQ(operations_.migrate_vm("web", {{}, {}, "fast", "", ""}, by_).code(), Code::conflict);
+}
+
 TEST_F(OperationsTest, cancel_is_refused_for_a_migration_that_failed_otherwise) {
   cluster_.run_vm("web", "host1", 512);
   const auto task = operations_.migrate_vm("web", {}, by_);

@@ -50,12 +50,26 @@ std::vector<std::string> wrapped(const std::string& text) {
 }  // namespace
 
 bool has_motion_report(const json& task) {
-  const auto report = task.find("report");
-  return report != task.end() && report->is_object() && number(*report, "rounds") > 0;
+  const auto report = task.find("report"), relocation = task.find("relocation");
+  const bool moved = report != task.end() && report->is_object() && number(*report, "rounds") > 0;
+  return moved || (relocation != task.end() && relocation->is_object() && number(*relocation, "disks") > 0);
 }
+
+namespace {
+std::vector<std::pair<std::string, std::string>> relocation_report(const json& relocation) {
+  std::vector<std::pair<std::string, std::string>> out = {
+      {"Disks", field(relocation, "disks")},
+      {"Copied", fmt::format("{:.1f} MiB", static_cast<double>(number(relocation, "bytes")) / (1U << 20U))},
+      {"Total time", fmt::format("{:.1f} s", static_cast<double>(number(relocation, "took_ms")) / 1000)}};
+  // A moment later than the rest, and only of a guest that ran.
+  if (number(relocation, "held_us") > 0) out.emplace_back("Disk requests held", ms(relocation, "held_us") + " ms");
+  return out;
+}
+}  // namespace
 
 std::vector<std::pair<std::string, std::string>> motion_report(const json& task) {
   const json& report = task.at("report");
+  if (number(report, "rounds") == 0) return relocation_report(task.at("relocation"));
   const bool by_qemu = field(report, "engine") == "qemu";
   const std::uint64_t plain = number(report, "plain_pages"), delta = number(report, "delta_pages"),
                       zero = number(report, "zero_pages");

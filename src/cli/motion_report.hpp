@@ -1,5 +1,6 @@
 #pragma once
-// What a vMotion took, for people: the report of its task as "name: value" lines, each within 80 columns. Pure.
+// What the move of a VM or of its disks took, for people: the report of its task as
+// "name: value" lines, each within 80 columns. Pure.
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <utility>

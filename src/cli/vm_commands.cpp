@@ -230,7 +230,7 @@ void add_life(CLI::App& vm, Session& session) {
 }
 
 struct MigrateOptions {
-  std::string name, to, encryption = "required", engine = "auto";
+  std::string name, to, datastore, format, disk, encryption = "required", engine = "auto";
   std::uint64_t bandwidth_mbit = 0;
   int max_stop_ms = 0;
   bool dry_run = false;
@@ -242,6 +242,9 @@ void migrate(Session& session, const MigrateOptions& options) {
             {"max_stop_ms", options.max_stop_ms},
             {"encryption", options.encryption}};
   if (options.engine != "auto") body["engine"] = options.engine;  // a daemon of the version before knows no other
+  if (!options.datastore.empty()) body["datastore"] = options.datastore;
+  if (!options.format.empty()) body["disk_format"] = options.format;
+  if (!options.disk.empty()) body["disk"] = options.disk;
   const std::string path = vm_path(options.name) + "/migrate";
   if (!options.dry_run) return session.follow(session.send("POST", path, body));
   body["dry_run"] = true;
@@ -250,6 +253,10 @@ void migrate(Session& session, const MigrateOptions& options) {
   const json& reasons = answer->at("reasons");
   if (!reasons.empty()) session.status = info(Code::unsupported).exit_status;
   if (session.json()) return fmt::print("{}\n", answer->dump(2));
+  if (reasons.empty() && !options.datastore.empty()) {
+    return fmt::print("The disks of VM {} can move to {}; host {} would copy them.\n", options.name, options.datastore,
+                      field(*answer, "to"));
+  }
   const char* how = field(*answer, "engine") == "qemu" ? " by QEMU's own migration" : "";
   if (reasons.empty()) return fmt::print("VM {} can move to {}{}.\n", options.name, field(*answer, "to"), how);
   fmt::print("VM {} cannot move now:\n", options.name);
@@ -258,9 +265,14 @@ void migrate(Session& session, const MigrateOptions& options) {
 
 void add_migrate(CLI::App& vm, Session& session) {
   auto options = std::make_shared<MigrateOptions>();
-  auto* move = vm.add_subcommand("migrate", "Move a running VM to another host; its guest goes on (vMotion)");
+  auto* move = vm.add_subcommand("migrate", "Move a running VM to another host (vMotion), or a VM's disks to another "
+                                             "datastore; the guest goes on");
   move->add_option("VM", options->name, "Name or id")->required();
   move->add_option("--to", options->to, "The host (default: the leader chooses)");
+  move->add_option("--datastore", options->datastore, "Move the disks there; the VM stays on its host, or off");
+  move->add_option("--format", options->format, "raw or qcow2, with --datastore (default: as it is)")
+      ->check(CLI::IsMember({"raw", "qcow2"}));
+  move->add_option("--disk", options->disk, "Only this disk, with --datastore");
   move->add_flag("--dry-run", options->dry_run, "Only say where it would go, or every reason why not");
   move->add_option("--limit-bandwidth", options->bandwidth_mbit, "Mbit/s of the link, at most (default: no limit)")
       ->check(CLI::Range(std::uint64_t{0}, api::kBandwidthMbitMax));
@@ -276,6 +288,8 @@ void add_migrate(CLI::App& vm, Session& session) {
   move->footer(examples({"holdfast vm migrate web", "holdfast vm migrate web --to host2 --dry-run",
                          "holdfast vm migrate web --to host2 --limit-bandwidth 500 --max-stop 50",
                          "holdfast vm migrate web --engine qemu",
+                         "holdfast vm migrate web --datastore fast",
+                         "holdfast vm migrate web --datastore fast --format raw --disk data",
                          "holdfast --no-wait vm migrate web"}));
   move->callback([&session, options] { migrate(session, *options); });
 }

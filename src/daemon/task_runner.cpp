@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "base/log.hpp"
+#include "core/vm/relocation.hpp"
 #include "sys/datastore/datastore.hpp"
 #include "sys/image/image.hpp"
 #include "sys/image/seed.hpp"
@@ -16,10 +17,6 @@ using record::TaskKind;
 bool is_about_disks(TaskKind kind) {
   return kind == TaskKind::vm_create || kind == TaskKind::vm_import || kind == TaskKind::vm_resize ||
          kind == TaskKind::vm_delete;
-}
-
-std::string image_name(const vm::Disk& disk) {
-  return disk.name + (disk.format == vm::DiskFormat::raw ? ".raw" : ".qcow2");
 }
 
 Status make_folder(const std::string& path) {
@@ -40,7 +37,7 @@ Status remove_folder(const std::string& path) {
 std::set<std::string> folders_of(const vm::VmSpec& spec) {
   std::set<std::string> names;
   if (!spec.datastore.empty()) names.insert(spec.datastore);
-  for (const auto& disk : spec.disks) names.insert(disk.datastore.empty() ? spec.datastore : disk.datastore);
+  for (const auto& disk : spec.disks) names.insert(vm::datastore_of(disk, spec));
   return names;
 }
 
@@ -100,8 +97,8 @@ Status TaskRunner::create(const Job& job) {
     TRY(make_folder(folder));
   }
   for (const auto& disk : spec.disks) {
-    TRY_ASSIGN(const std::string mount, path_of(disk.datastore.empty() ? spec.datastore : disk.datastore));
-    const std::string path = mount + "/" + job.vm.id.text + "/" + image_name(disk);
+    TRY_ASSIGN(const std::string mount, path_of(vm::datastore_of(disk, spec)));
+    const std::string path = mount + "/" + job.vm.id.text + "/" + vm::image_file(disk);
     image::NewImage wanted;
     wanted.format = disk.format;
     wanted.size_bytes = disk.size_bytes;
@@ -118,14 +115,15 @@ Status TaskRunner::create(const Job& job) {
   }
   if (!spec.cloud_init) return {};
   TRY_ASSIGN(const std::string home, path_of(spec.datastore));
-  return image::make_seed(*spec.cloud_init, spec.name, job.vm.id.text, home + "/" + job.vm.id.text + "/seed.iso");
+  const std::string path = home + "/" + job.vm.id.text + "/" + vm::seed_file(spec);
+  return image::make_seed(*spec.cloud_init, spec.name, job.vm.id.text, path);
 }
 
 Status TaskRunner::resize(const Job& job) {
   for (const auto& disk : job.vm.spec.disks) {
     if (disk.name != job.task.disk) continue;
-    TRY_ASSIGN(const std::string mount, path_of(disk.datastore.empty() ? job.vm.spec.datastore : disk.datastore));
-    return image::grow(mount + "/" + job.vm.id.text + "/" + image_name(disk), disk.format, job.task.size_bytes);
+    TRY_ASSIGN(const std::string mount, path_of(vm::datastore_of(disk, job.vm.spec)));
+    return image::grow(mount + "/" + job.vm.id.text + "/" + vm::image_file(disk), disk.format, job.task.size_bytes);
   }
   return Error{Code::not_found, "The VM has no disk named " + job.task.disk + "."};
 }

@@ -48,7 +48,7 @@ void log_failure(const char* what, const VmId& vm, const Status& status) {
 VmShell::VmShell(HostId self, Hypervisor& hypervisor, guard::GuardClient& guard, const SharedSurroundings& surroundings,
                  Motions& motions, Mailbox& mailbox)
     : self_(std::move(self)), hypervisor_(hypervisor), guard_(guard), surroundings_(surroundings), motions_(motions),
-      mailbox_(mailbox) {}
+      mailbox_(mailbox), disks_(self_, hypervisor, surroundings, mailbox) {}
 
 Status VmShell::adopt() {
   // The mailbox, unlike this object, outlives the hypervisor's threads.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/ha/events.hpp"
+#include "daemon/disk_moves.hpp"
 #include "daemon/mailbox.hpp"
 #include "daemon/motions.hpp"
 #include "daemon/surroundings.hpp"
@@ -38,6 +39,8 @@ class VmShell {
   void carry_out(const ha::action::CommittedMotion& committed);
   void carry_out(const ha::action::Activate& activate);
   void carry_out(const ha::action::RecordOwner& record);
+  void carry_out(const ha::action::Copy& copy) { disks_.carry_out(copy); }
+  void carry_out(const ha::action::SettleCopy& settle) { disks_.carry_out(settle); }
 
  private:
   // Why it could not be launched; `refused`: the guard would not have it.
@@ -61,6 +64,7 @@ class VmShell {
   Mailbox& mailbox_;
   std::mutex mutex_;
   std::map<VmId, RunningVm> incoming_;  // prepared or found, until they have ended
+  DiskMoves disks_;
   WorkerPool pool_{"hf-vm", 8};
 };
 

@@ -78,6 +78,27 @@ struct VmPause {
   std::optional<DiskError> error;
 };
 
+// The disks of a running VM that get other images (core/motion/relocator.hpp). The images are there, empty, of the
+// same size.
+struct CopyRequest {
+  VmId vm;
+  TaskId id;  // names its jobs, so that they are found again
+  struct Disk {
+    std::string name;  // its name in the spec; vm::kSeedName: the seed
+    std::string path;  // of the new image
+    vm::DiskFormat format = vm::DiskFormat::qcow2;
+  };
+  std::vector<Disk> disks;
+  std::uint64_t bytes_per_second = 0;  // 0: no limit
+};
+
+struct CopyState {
+  enum class Phase { none, copying, ready, held, failed };  // of the disk that is least far
+  Phase phase = Phase::none;
+  std::uint64_t done_bytes = 0, all_bytes = 0;
+  std::string error;  // failed
+};
+
 class Hypervisor {
  public:
   virtual ~Hypervisor() = default;
@@ -105,6 +126,16 @@ class Hypervisor {
   // is not paused by a disk error, above all to one that was launched and not resumed. Code::not_found,
   // Code::conflict: that epoch does not run here.
   virtual Status continue_paused(const VmId& vm, Epoch epoch) = 0;
+
+  // A running VM's disks are copied to new images; from `ready` on, the guest's writes go to both. All or nothing.
+  virtual Status begin_copy(const CopyRequest& request) = 0;
+  virtual Result<CopyState> copy_state(const VmId& vm, const TaskId& id) = 0;
+  // REQUIRES: ready. Soon `held`: both images are equal and on their storage, and no request of the guest's reaches
+  // them until end_copy. A QEMU that ends meanwhile writes nothing either.
+  virtual Status hold_copy(const VmId& vm, const TaskId& id) = 0;
+  // The guest goes on with the new images (REQUIRES: held) or the old ones, and QEMU has closed the others. May come
+  // again. Fine where that copy is not known. Code::failed: it does not use the images that it should: kill it.
+  virtual Status end_copy(const VmId& vm, const TaskId& id, bool use_new) = 0;
 
   // Guest agent's shutdown, else ACPI power button; returns when asked, not when done.
   virtual Status ask_to_stop(const VmId& vm) = 0;

@@ -56,6 +56,8 @@ void Checker::before_commit(int by, const ha::TypedTxn& txn) {
     const auto* motion = std::get_if<record::MotionRecord>(&write.value);
     if (motion != nullptr && motion->phase == record::MotionRecord::Phase::preparing)
       check_open(motion->vm, motion->to);
+    const auto* relocation = std::get_if<record::RelocationRecord>(&write.value);
+    if (relocation != nullptr && relocation->phase == record::RelocationRecord::Phase::committed) ++counts_.relocations;
     log_change(write);
   }
   for (const auto& event : txn.events) {
@@ -84,6 +86,11 @@ void Checker::log_change(const ha::TypedTxn::Write& write) {
     w_.trace([&] {
       return fmt::format("store: {}: {} {} from {} to {}", write.key, motion->id.text, name_of(motion->phase),
                          motion->from.text, motion->to.text);
+    });
+  } else if (const auto* relocation = std::get_if<record::RelocationRecord>(&write.value)) {
+    w_.trace([&] {
+      return fmt::format("store: {}: {} {} by {}", write.key, relocation->id.text, name_of(relocation->phase),
+                         relocation->host.text);
     });
   } else if (const auto* maintenance = std::get_if<record::MaintenanceRecord>(&write.value)) {
     w_.trace([&] {
@@ -285,6 +292,7 @@ void Checker::begins_to_run(const Host& host, const Process& process) {
     const bool held = asleep_before && !host.may_write(process);
     if (!rival_held && !held) fail("one-copy", what + " and on " + other.id().text);
   }
+  if (holds_right(host, process) && !asleep_before) check_image(process, what);
   check_memory(host, process, facts);
   facts.copies.push_back({host.index(), process.epoch, process.number});
 }
@@ -306,6 +314,35 @@ void Checker::disk_write(const Host& host, const Process& process) {
                              host.id().text, facts.written.number));
   }
   facts.written = std::max(facts.written, process.epoch);
+}
+
+// As the store's spec says.
+std::string Checker::named_image(const VmId& vm) const {
+  const auto* entry = w_.store.get(key::kVms + vm.text);
+  return entry == nullptr ? "" : image_of(std::get<record::VmRecord>(entry->value).spec);
+}
+
+void Checker::acknowledged(const Host& host, const Process& process, std::uint64_t write) {
+  vms_[process.vm].acknowledged = write;
+  const auto& images = w_.images[process.vm];
+  auto named = images.find(named_image(process.vm));
+  if (named != images.end() && named->second == write) return;
+  fail("images", fmt::format("{} on {} was told of a write that is in {} and not in {}", process.vm.text,
+                             host.id().text, process.image, named_image(process.vm)));
+}
+
+void Checker::deleted(const VmId& vm, const std::string& image) {
+  w_.trace([&] { return fmt::format("{}: {} is deleted", vm.text, image); });
+  if (named_image(vm) == image) fail("images", fmt::format("{} of {} is deleted, and is its disk", image, vm.text));
+}
+
+void Checker::check_image(const Process& process, const std::string& what) {
+  const auto& images = w_.images[process.vm];
+  auto image = images.find(process.image);
+  const std::uint64_t written = vms_[process.vm].acknowledged;
+  if (written > 0 && (image == images.end() || image->second != written)) {
+    fail("images", fmt::format("{} begins with {}, which lacks what was written", what, process.image));
+  }
 }
 
 void Checker::frozen(const Host& host, const Process& process) {
@@ -341,9 +378,11 @@ bool Checker::has_room(const record::VmRecord& vm) const {
 std::string Checker::left_behind() const {
   for (const auto& state : w_.store.all()) {
     if (std::holds_alternative<record::MotionRecord>(state.value)) return state.key + " is not over";
+    if (std::holds_alternative<record::RelocationRecord>(state.value)) return state.key + " is not over";
   }
   for (int host = 0; host < w_.params.hosts; ++host) {
     for (const auto& [vm, process] : w_.host(host).processes()) {
+      if (process.mirror) return vm.text + " has a copy of its disk under way on " + w_.host(host).id().text;
       if (!process.resumed) return vm.text + " stands still on " + w_.host(host).id().text;
     }
     for (const auto& [vm, engine] : w_.host(host).engines()) {

@@ -14,6 +14,8 @@
 //                    its QEMU or its host died, it was stopped, or taken over
 //   room             no decision gives a host more VMs, or more motions, than it can take, as the decider sees it
 //   maintenance      no host is given a VM, nor a motion to it, while its maintenance record is in the store
+//   images           a guest begins with an image that holds every write it was told of; after each write the image
+//                    that the store's spec names holds it; that one is never deleted
 //   disk             no disk write of an older epoch after the first of a newer one
 //   edges            owners/<vm> changes along the edges of its life only; only the host itself claims
 //   liveness         healed, everything becomes as it is wanted within a bound
@@ -49,6 +51,10 @@ class Checker {
   void begins_to_run(const Host& host, const Process& process);
   void stops_running(const Host& host, const Process& process);
   void disk_write(const Host& host, const Process& process);
+  // The number of the VM's next write; it has reached that guest's images and the guest is told.
+  std::uint64_t next_write(const VmId& vm) { return vms_[vm].acknowledged + 1; }
+  void acknowledged(const Host& host, const Process& process, std::uint64_t write);
+  void deleted(const VmId& vm, const std::string& image);
   // The guest has gone on a bit.
   void memory_changed(const Process& process);
   // What the process held is gone, by a fault or by the guest's own will.
@@ -67,7 +73,7 @@ class Checker {
   const std::optional<Violation>& violation() const { return violation_; }
 
   struct Counts {
-    std::uint64_t runs = 0, freezes = 0, takeovers = 0, commits = 0, moves = 0;
+    std::uint64_t runs = 0, freezes = 0, takeovers = 0, commits = 0, moves = 0, relocations = 0;
   };
   const Counts& counts() const { return counts_; }
 
@@ -82,11 +88,14 @@ class Checker {
     std::map<Epoch, std::uint64_t> processes;  // epoch -> the process that ran with it
     Epoch written;                             // the newest epoch that has written to the disk
     Epoch owned;
+    std::uint64_t acknowledged = 0;  // writes
     Memory memory;       // as the guest last had it
     bool lost = false;   // and it is gone, with a reason
   };
   void check_owner_change(int by, const VmId& vm, const record::Any& next);
   void check_move(int by, const VmId& vm, const record::OwnerRecord& before, const record::OwnerRecord& next);
+  void check_image(const Process& process, const std::string& what);
+  std::string named_image(const VmId& vm) const;
   void check_memory(const Host& host, const Process& process, VmFacts& facts);
   void check_room(const ha::View& view, const VmId& vm, const HostId& host);
   void check_open(const VmId& vm, const HostId& host);

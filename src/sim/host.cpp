@@ -67,6 +67,7 @@ void Host::power_off() {
   refresh_all();
   processes_.clear();
   engines_.clear();
+  copying_.clear();
   w_.disks.power_lost(index_);
 }
 

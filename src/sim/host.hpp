@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "core/ha/guard.hpp"
@@ -24,6 +25,17 @@ struct Memory {
   bool operator==(const Memory&) const = default;
 };
 
+// A QEMU's copy of its disk into another image.
+struct Mirror {
+  enum class State { copying, ready, held };  // held: the guest's requests wait
+  TaskId id;
+  std::string image;
+  State state = State::copying;
+};
+
+// The one image that the VM's spec names.
+std::string image_of(const vm::VmSpec& spec);
+
 // A QEMU process.
 struct Process {
   VmId vm;
@@ -35,6 +47,8 @@ struct Process {
   bool ran = false;      // it was resumed once
   Memory memory;
   std::string cpu;       // that its guest sees
+  std::string image;     // that it writes
+  std::optional<Mirror> mirror;
   bool frozen = false;   // its cgroup
   ha::HoldValue page = ha::kHeld;
   std::optional<ha::Admission> admitted;  // what the guard has written down for its next life
@@ -132,6 +146,17 @@ class Host {
   void abort_motion(const ha::action::AbortMotion& abort);
   void activate(const ha::action::Activate& activate);
   void record_owner(const ha::action::RecordOwner& record);
+
+  // Disks (host_disks.cpp).
+  void write_image(Process& writer);
+  void copy(const ha::action::Copy& copy);
+  void copy_cold(const record::RelocationRecord& relocation, const std::string& from, const std::string& to);
+  Process* mirroring(const VmId& vm, std::uint64_t number, const TaskId& id);
+  void mirror_on(const VmId& vm, std::uint64_t number, const TaskId& id);
+  void follow_mirror(const VmId& vm, std::uint64_t number, const TaskId& id, int looks);
+  void settle_copy(const ha::action::SettleCopy& settle);
+  bool settle_image(const ha::action::SettleCopy& settle);
+
   MotionEngine* engine(const VmId& vm, std::uint64_t number);
   void engine_later(Duration delay, const VmId& vm, std::uint64_t number, std::function<void(MotionEngine&)> deed);
   void say(const MotionEngine& from, const TaskId& id, int to, std::function<void(Host&, MotionEngine&)> what);
@@ -188,6 +213,7 @@ class Host {
 
   std::map<VmId, Process> processes_;
   std::map<VmId, MotionEngine> engines_;
+  std::set<TaskId> copying_;  // relocations with a thread of this daemon's
 };
 
 }  // namespace hf::sim

@@ -45,6 +45,7 @@ void Host::crash_daemon() {
   daemon.die();
   core_.reset();
   launching_.clear();
+  copying_.clear();
   orphan_engines();
 }
 
@@ -92,6 +93,8 @@ void Host::perform(const ha::Action& action) {
                  [&](const ha::action::CommittedMotion& a) { committed_motion(a); },
                  [&](const ha::action::Activate& a) { activate(a); },
                  [&](const ha::action::RecordOwner& a) { record_owner(a); },
+                 [&](const ha::action::Copy& a) { copy(a); },
+                 [&](const ha::action::SettleCopy& a) { settle_copy(a); },
              },
              action);
 }
@@ -208,7 +211,11 @@ void Host::commit(ha::OpId op, const ha::TypedTxn& txn) {
   for (const auto& write : txn.writes) {
     const auto* motion = std::get_if<record::MotionRecord>(&write.value);
     const bool commits = motion != nullptr && motion->phase == record::MotionRecord::Phase::committed;
-    if (commits && w_.strike_commit) late = w_.strike_commit(*motion);
+    if (commits && w_.strike_commit) late = w_.strike_commit(motion->from, motion->to);
+    const auto* relocation = std::get_if<record::RelocationRecord>(&write.value);
+    const bool relocates =
+        relocation != nullptr && relocation->phase == record::RelocationRecord::Phase::committed;
+    if (relocates && w_.strike_commit) late = w_.strike_commit(relocation->host, relocation->host);
   }
   w_.service.request(
       index_, true, [this, txn, version] { return w_.service.commit(index_, txn, *version); },

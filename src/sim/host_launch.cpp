@@ -48,6 +48,7 @@ void Host::start_qemu(const ha::action::Launch& launch) {
   fresh.is_protected = launch.owner.guarded;
   fresh.memory.boot = fresh.number;
   fresh.memory.cpu = fresh.cpu = launch.owner.cpu;
+  fresh.image = image_of(launch.vm.spec);
   const std::uint64_t number = fresh.number;
   processes_[launch.vm.id] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max), [this, launch, life, number] {
@@ -108,7 +109,10 @@ void Host::launched(const ha::action::Launch& launch, bool ok, bool refused, con
 void Host::write_disk(const VmId& vm, std::uint64_t number) {
   Process* writer = process(vm, number);
   if (writer == nullptr) return;
-  if (may_write(*writer)) w_.checker.disk_write(*this, *writer);
+  if (may_write(*writer)) {
+    w_.checker.disk_write(*this, *writer);
+    write_image(*writer);
+  }
   if (writer->runs) {
     ++writer->memory.ticks;
     w_.checker.memory_changed(*writer);

@@ -59,6 +59,7 @@ void Host::prepare(const ha::action::Prepare& prepare) {
   fresh.is_protected = owner != nullptr && owner->record.guarded;
   fresh.motion = prepare.motion.id;
   fresh.cpu = prepare.vm.spec.cpu_model.empty() ? vm::kPinnedCpu : prepare.vm.spec.cpu_model;
+  fresh.image = image_of(prepare.vm.spec);
   processes_[vm] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max),
                  [this, vm, number = fresh.number, id = prepare.motion.id, answer, life = daemon.life()] {

@@ -42,8 +42,8 @@ void Nemesis::heal() {
 }
 
 void Nemesis::unleash() {
-  w_.strike_commit = [this, g = generation_](const record::MotionRecord& motion) {
-    return g == generation_ ? strike_commit(motion) : Duration{};
+  w_.strike_commit = [this, g = generation_](const HostId& from, const HostId& to) {
+    return g == generation_ ? strike_commit(from, to) : Duration{};
   };
   next();
 }
@@ -171,12 +171,12 @@ void Nemesis::motion_crash() {
 }
 
 // The windows around a commit are narrow: what strikes there, and how late it is carried out, must fit together.
-Duration Nemesis::strike_commit(const record::MotionRecord& motion) {
+Duration Nemesis::strike_commit(const HostId& from, const HostId& to) {
   if (!w_.rng.chance(w_.params.strikes)) return {};
   constexpr std::array<Fault, 5> kFaults = {Fault::daemon_crash, Fault::contact_loss, Fault::store_cut,
                                             Fault::power_loss, Fault::daemon_pause};
   const Fault fault = kFaults.at(w_.rng.below(kFaults.size()));
-  const int side = w_.host_index(w_.rng.chance(50) ? motion.from : motion.to);
+  const int side = w_.host_index(w_.rng.chance(50) ? from : to);
   const Duration length = w_.rng.chance(50) ? w_.between(10ms, 1s)
                                             : w_.between(w_.params.timing.freeze_after, 2 * w_.params.timing.lease_ttl);
   w_.queue.after(w_.between(0ms, 50ms), [=, this, g = generation_] {

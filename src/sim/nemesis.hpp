@@ -37,7 +37,7 @@ class Nemesis {
   void disturb_guard(int host, bool crash);
   void vm_ends(bool shutdown);
   void motion_crash();
-  Duration strike_commit(const record::MotionRecord& motion);
+  Duration strike_commit(const HostId& from, const HostId& to);
   int any_host();
   int any_disk();
 

@@ -86,6 +86,14 @@ void make_moving(Params& p, Rng& rng) {
   p.maintenance = percent(rng, 40, 15);
   if (rng.chance(50)) p.strikes = static_cast<unsigned>(rng.between(20, 90));
 }
+
+// Disks on the move most of the time.
+void make_relocating(Params& p, Rng& rng) {
+  p.relocations = static_cast<unsigned>(rng.between(20, 90));
+  if (p.command_every == Duration{0} || rng.chance(60)) p.command_every = draw(rng, 200ms, 2s);
+  p.motion_round_max = draw(rng, 20ms, 1500ms);
+  if (rng.chance(50)) p.strikes = static_cast<unsigned>(rng.between(20, 90));
+}
 }  // namespace
 
 Params Params::from_seed(std::uint64_t seed) {
@@ -141,6 +149,7 @@ Params Params::from_seed(std::uint64_t seed) {
     p.favourite = *favourite;
   }
   if (rng.chance(flaps ? 35 : 50)) make_moving(p, rng);  // seldom both: it undoes some of what flapping needs
+  if (rng.chance(40)) make_relocating(p, rng);
   return p;
 }
 

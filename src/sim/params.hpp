@@ -65,6 +65,7 @@ struct Params {
   Duration motion_round_max = 300ms;
   unsigned strikes = 0;  // percent of the motions whose commit is struck: late, and a side of it with a fault
   unsigned migrations = 0;  // percent of the commands
+  unsigned relocations = 0;  // percent of the commands: a VM's disk is converted
   unsigned maintenance = 0;  // percent of the commands: a host goes into maintenance, or leaves it
   std::uint64_t host_memory_mib = 8192;
 

@@ -82,6 +82,9 @@ const std::vector<std::pair<std::string_view, ha::KeptBug>>& kept_bugs() {
       {"run_when_loaded", KeptBug::run_when_loaded},
       {"discard_without_owner", KeptBug::discard_without_owner},
       {"placement_ignores_motions", KeptBug::placement_ignores_motions},
+      {"commit_before_held", KeptBug::commit_before_held},
+      {"release_when_unknown", KeptBug::release_when_unknown},
+      {"claim_ignores_spec", KeptBug::claim_ignores_spec},
       {"placement_ignores_maintenance", KeptBug::placement_ignores_maintenance},
       {"motion_takes_new_cpu", KeptBug::motion_takes_new_cpu},
   };

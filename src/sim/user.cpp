@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "core/motion/motion.hpp"
+#include "core/motion/relocation.hpp"
 #include "sim/world.hpp"
 
 namespace hf::sim {
@@ -18,6 +18,8 @@ void User::create(const std::string& id, std::uint64_t memory_mib, vm::RestartPr
   vm.spec.name = id;
   vm.spec.memory_mib = memory_mib;
   vm.spec.datastore = "ds0";
+  vm.spec.disks.push_back({.name = "root", .datastore = "", .size_bytes = std::uint64_t{1} << 30U, .import_from = "",
+                           .tag = ""});
   vm.spec.ha.priority = priority;
   vm.spec.stop_timeout_seconds = 5;
   ha::TypedTxn txn;
@@ -81,9 +83,26 @@ bool User::migrate(const VmId& id, const HostId& to) {
   return ask(std::move(vm), entry->version, std::move(task));
 }
 
+// Into the other format, where it is.
+bool User::relocate(const VmId& id) {
+  const auto* entry = w_.store.get(key::kVms + id.text);
+  if (entry == nullptr || w_.store.get(key::kRelocations + id.text) != nullptr) return false;
+  auto vm = std::get<record::VmRecord>(entry->value);
+  if (!vm.active_task.empty()) return false;
+  record::TaskRecord task;
+  task.kind = TaskKind::vm_migrate;
+  task.datastore = "ds0";
+  task.disk_format = vm.spec.disks.front().format == vm::DiskFormat::raw ? "qcow2" : "raw";
+  return ask(std::move(vm), entry->version, std::move(task));
+}
+
 bool User::cancel(const VmId& id) {
   ha::View view;
   view.reset(w_.store.all(), w_.store.version());
+  if (const auto* relocation = view.relocation(id)) {
+    const auto end = motion::abandoning(id, relocation->record.id, Error{Code::conflict, "It was cancelled."}, view);
+    return end && w_.service.commit_now(*end);
+  }
   const auto* motion = view.motion(id);
   if (motion == nullptr) return false;
   const auto txn = motion::ending(id, motion->record.id, Error{Code::conflict, "It was cancelled."}, view);
@@ -156,6 +175,8 @@ void User::next() {
     const VmId& vm = vms_.at(w_.rng.below(vms_.size()));
     if (w_.params.maintenance > 0 && w_.rng.chance(w_.params.maintenance))
       next_maintenance();
+    else if (w_.params.relocations > 0 && w_.rng.chance(w_.params.relocations))
+      w_.rng.chance(15) ? cancel(vm) : relocate(vm);
     else if (w_.rng.chance(w_.params.migrations))
       next_migration(vm);
     else if (w_.rng.chance(10))

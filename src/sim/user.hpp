@@ -20,6 +20,7 @@ class User {
   bool command(const VmId& vm, record::TaskKind kind);
   // `vm migrate`; an empty host: the leader chooses.
   bool migrate(const VmId& vm, const HostId& to);
+  bool relocate(const VmId& id);
   // Calls off the motion of a VM, if it is not too late.
   bool cancel(const VmId& vm);
   // `host maintenance`, and `--leave`. False: refused.

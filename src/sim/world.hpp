@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -65,8 +66,8 @@ class Disks {
 
 class World {
  public:
-  // Told when a motion's commit is sent; says how much later it is carried out. Of the nemesis.
-  std::function<Duration(const record::MotionRecord&)> strike_commit;
+  // Told when the commit of a motion or a relocation is sent; says how much later it is carried out. Of the nemesis.
+  std::function<Duration(const HostId& from, const HostId& to)> strike_commit;
   World(Params params, ha::KeptBug bug, bool tracing);
   World(const World&) = delete;
   World& operator=(const World&) = delete;
@@ -114,6 +115,8 @@ class World {
   Network network;
   Disks disks;
   StoreService service;
+  // What is on the datastore: VM -> file -> the last write in it.
+  std::map<VmId, std::map<std::string, std::uint64_t>> images;
 
  private:
   bool tracing_;

@@ -256,8 +256,9 @@ class Lab:
 
     def disk(self, name):
         vm = self.vms()[name]
-        datastore = vm["spec"]["datastore"]
-        return self.folders.get(datastore, self.dir / "datastores" / datastore) / vm["id"] / "ledger.raw"
+        disk = next(disk for disk in vm["spec"]["disks"] if disk["name"] == "ledger")
+        datastore = disk["datastore"] or vm["spec"]["datastore"]
+        return self.folders.get(datastore, self.dir / "datastores" / datastore) / vm["id"] / image_of(disk)
 
     def stop_all(self):
         """Ends every VM at once."""
@@ -285,6 +286,11 @@ class Lab:
         return subprocess.Popen([BIN / "holdfast", "lab", "exec", "--name", self.name, "net", "--", sys.executable,
                                  ROOT / "tests/e2e/probe.py", *addresses], stdout=subprocess.PIPE, text=True,
                                 start_new_session=True)
+
+
+def image_of(disk):
+    """The file of a disk of a spec."""
+    return ".".join(part for part in (disk["name"], disk.get("tag", ""), disk["format"]) if part)
 
 
 def end_of(stream):

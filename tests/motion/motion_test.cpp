@@ -268,7 +268,7 @@ TEST_F(Motion, guest_is_not_moved_by_a_qemu_that_loses_its_writes) {
   ASSERT_NO_FATAL_FAILURE(start_guest(words(16, 20)));
   launch(other(), words_, true);
   Party receiver;
-  auto started = MotionProcess::start(program("receive"), Receive{leg(other(), "host-a"), "127.0.0.1:0", 60s},
+  auto started = MotionProcess::start(program("receive"), Receive{leg(other(), "host-a"), "127.0.0.1:0", 60s, {}},
                                       receiver.reports.taker());
   ASSERT_TRUE(started.ok());
   receiver.process = std::move(*started);

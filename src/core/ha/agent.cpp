@@ -363,6 +363,12 @@ void Agent::claim(const VmId& vm, Epoch epoch, Kind kind, const std::string& rea
   // safety: the swap that takes (or keeps) the right to run.
   txn.writes.push_back({key::kOwners + vm.text, pending.written, 0});
   if (kind == Kind::claim) {
+    // safety: the VM starts with the images that the store's spec names, not with those of an older one: a relocation
+    // may have committed that this view has not seen. After this swap none can: it insists on the owner record.
+    const auto record = context.view.vms.find(vm);
+    if (record != context.view.vms.end() && bug_ != KeptBug::claim_ignores_spec) {
+      txn.conditions.push_back({key::kVms + vm.text, record->second.version});
+    }
     auto starting = status(vm, VmState::starting, epoch, reason);
     const auto* before = context.view.status_of(vm);
     if (before != nullptr) {

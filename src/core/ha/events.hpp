@@ -103,6 +103,16 @@ struct Arrived { VmId vm; TaskId id; Version version = 0; };
 // not known.
 struct Activated { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; Duration stood{}; };
 struct OwnerRecorded { VmId vm; Epoch epoch; bool ok = false; };
+
+// Disks that move (core/motion/relocator.hpp). `id` is the relocation's.
+// The copy goes on: percent of what was there when it began.
+struct CopyProgress { VmId vm; TaskId id; int percent = 0; };
+// Old and new images are equal, and stay so: no request of the guest's reaches a disk until SettleCopy.
+struct CopyHeld { VmId vm; TaskId id; record::RelocationReport report; };
+// It has given up; the guest goes on with the old images.
+struct CopyFailed { VmId vm; TaskId id; Error error; };
+// What became of SettleCopy. held: as the report's held_us, if it is known here.
+struct CopySettled { VmId vm; TaskId id; bool ok = false; std::uint64_t held_us = 0; };
 }  // namespace event
 
 using Event =
@@ -111,7 +121,8 @@ using Event =
                  event::GuardReport, event::Adopted, event::Launched, event::Exited,
                  event::Prepared, event::MotionProgress, event::MotionReady, event::MotionFailed, event::MotionFinished,
                  event::MotionAborted, event::Arrived, event::Activated, event::OwnerRecorded,
-                 event::Paused, event::WentOn>;
+                 event::Paused, event::WentOn,
+                 event::CopyProgress, event::CopyHeld, event::CopyFailed, event::CopySettled>;
 
 namespace action {
 struct Grant { OpId op = 0; std::chrono::seconds ttl{0}; };
@@ -151,13 +162,22 @@ struct CommittedMotion { VmId vm; TaskId id; Version version = 0; };
 struct Activate { record::VmRecord vm; record::OwnerRecord owner; Generation generation = 0; };
 // Write the owner record on the VM's datastore, where no larger epoch stands. Reports OwnerRecorded.
 struct RecordOwner { record::VmRecord vm; record::OwnerRecord owner; };
+
+// Makes the new images and copies into them, by the VM's QEMU if it is live. Reports CopyProgress, at least every ten
+// seconds, then CopyHeld; or CopyFailed.
+struct Copy { record::VmRecord vm; record::RelocationRecord relocation; };
+// safety: no commit of this relocation is on its way any more. new_images: it was done: the VM's QEMU goes on with the
+// new images, or is killed; the old ones are deleted. old_images: it never will be: the other way round. none: this
+// host has no part in it any more; it stops copying and leaves QEMU as it is. Reports CopySettled; may come again.
+enum class Keep { new_images, old_images, none };
+struct SettleCopy { record::RelocationRecord relocation; Keep keep = Keep::none; };
 }  // namespace action
 
 using Action =
     std::variant<action::Grant, action::KeepAlive, action::Commit, action::Read, action::Renewed,
                  action::Launch, action::AskStop, action::Kill, action::Reset, action::Thaw, action::Emit,
                  action::Prepare, action::Send, action::AbortMotion, action::CommittedMotion, action::Activate,
-                 action::RecordOwner, action::Continue>;
+                 action::RecordOwner, action::Continue, action::Copy, action::SettleCopy>;
 using Actions = std::vector<Action>;
 
 // Bugs that are kept on purpose: each switches one safety rule off, and the simulator must find it. Never set in a
@@ -184,6 +204,9 @@ enum class KeptBug {
   discard_without_owner,            // a restarted destination ends what it finds, whoever owns it
   placement_ignores_motions,        // the memory that a VM in motion needs at its destination counts as free
   motion_takes_new_cpu,             // the destination gives a guest the CPU of its spec of now
+  commit_before_held,               // disks move on as soon as the new images were equal once
+  release_when_unknown,             // the old images go on when the answer to a relocation's commit was lost
+  claim_ignores_spec,               // a claim does not insist on the spec that it starts the VM from
   placement_ignores_maintenance,    // what gives a host a VM does not insist that it is not in maintenance
 };
 

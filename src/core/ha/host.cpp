@@ -19,6 +19,8 @@ HostCore::HostCore(HostId self, Timing timing, std::uint64_t seed, KeptBug bug)
           self, [this] { return next_op_++; }, bug),
       destination_(
           self, [this] { return next_op_++; }, bug),
+      relocator_(
+          self, [this] { return next_op_++; }, bug),
       leader_(
           self, timing, [this] { return next_op_++; },
           [this] { return TaskId(fmt::format("t-{:012x}", rng_.next() >> 16U)); }, bug) {}
@@ -36,6 +38,7 @@ Actions HostCore::step(const Event& event, Instant now) {
   if (!about_others) {
     source_.reconcile(agent_context(now), agent_, out);
     destination_.reconcile(agent_context(now), agent_, out);
+    relocator_.reconcile(agent_context(now), agent_, out);
     agent_.reconcile(agent_context(now), out);
   }
   remember(out);
@@ -88,7 +91,7 @@ void HostCore::settle(const event::TxnDone& done, Instant now, Actions& out) {
   if (!writes.empty() && done.outcome == Outcome::done) {
     for (auto& write : writes.mapped()) view_.apply_own({write.key, done.version, write.value});
   }
-  if (session_.on(done, now, out) || leader_.on(done, leader_context(now))) return;
+  if (session_.on(done, now, out) || leader_.on(done, leader_context(now)) || relocator_.on(done, now, out)) return;
   if (source_.on(done, agent_context(now), agent_, out) || destination_.on(done, now)) return;
   agent_.on(done, agent_context(now), out);
 }
@@ -113,6 +116,14 @@ void HostCore::take_motion(const Event& event, Instant now, Actions& out) {
     agent_.on(*activated, now);
   } else if (const auto* recorded = std::get_if<event::OwnerRecorded>(&event)) {
     destination_.on(*recorded, now);
+  } else if (const auto* copied = std::get_if<event::CopyProgress>(&event)) {
+    relocator_.on(*copied, agent_context(now), out);
+  } else if (const auto* held = std::get_if<event::CopyHeld>(&event)) {
+    relocator_.on(*held, now);
+  } else if (const auto* failed_copy = std::get_if<event::CopyFailed>(&event)) {
+    relocator_.on(*failed_copy, out);
+  } else if (const auto* settled = std::get_if<event::CopySettled>(&event)) {
+    relocator_.on(*settled, now);
   }
 }
 

@@ -13,6 +13,7 @@
 #include "core/ha/timing.hpp"
 #include "core/ha/view.hpp"
 #include "core/motion/destination.hpp"
+#include "core/motion/relocator.hpp"
 #include "core/motion/source.hpp"
 
 namespace hf::ha {
@@ -59,6 +60,7 @@ class HostCore {
   Agent agent_;
   motion::Source source_;
   motion::Destination destination_;
+  motion::Relocator relocator_;
   Leader leader_;
   event::GuardReport guard_;
   std::map<OpId, std::vector<TypedTxn::Write>> in_flight_;  // our own writes, for the view, once they are done

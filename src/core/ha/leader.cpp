@@ -96,7 +96,7 @@ bool Leader::on(const event::TxnDone& done, const LeaderContext& context) {
     look_now_ = true;
     return true;
   }
-  if (planner_.on(done, context.now) || evacuation_.on(done)) return true;
+  if (planner_.on(done, context.now) || relocations_.on(done, context.now) || evacuation_.on(done)) return true;
   auto found = pending_.find(done.op);
   if (found == pending_.end()) return false;
   // Lost, refused or done: the view tells, and each swap was conditional on it. Unknown: patience, then the same.
@@ -118,6 +118,7 @@ void Leader::tick(const LeaderContext& context, Actions& out) {
   }
   const motion::PlannerContext motions{context.view, context.session, health_, context.now};
   planner_.tick(motions, out);  // first: the others count what it began
+  relocations_.tick(motions, out);
   evacuation_.tick(motions, planner_, out);
   if (look_due(context)) look(context, out);
 }

@@ -26,6 +26,7 @@
 #include "core/ha/timing.hpp"
 #include "core/motion/evacuation.hpp"
 #include "core/motion/planner.hpp"
+#include "core/motion/relocation_planner.hpp"
 #include "core/placement/placement.hpp"
 
 namespace hf::ha {
@@ -50,6 +51,7 @@ class Leader {
         make_op_(make_op),
         bug_(bug),
         planner_(timing.claim_timeout, make_op, bug),
+        relocations_(timing.claim_timeout, make_op),
         evacuation_(std::move(make_op), std::move(make_task)) {}
 
   void tick(const LeaderContext& context, Actions& out);
@@ -93,6 +95,7 @@ class Leader {
   const std::function<OpId()> make_op_;
   const KeptBug bug_;
   motion::Planner planner_;
+  motion::RelocationPlanner relocations_;
   motion::Evacuation evacuation_;
   std::map<HostId, Assessment> health_;
   std::string brake_;

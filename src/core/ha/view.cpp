@@ -69,6 +69,7 @@ bool View::put_in_its_map(const KeyState& state) {
   if (auto gone = erased_.find(key); gone != erased_.end() && state.version <= gone->second) return false;
   if (auto owner = after(key, k::kOwners)) return put_owner(VmId(*owner), state);
   if (auto motion = after(key, k::kMotions)) return put_in(motions, VmId(*motion), state);
+  if (auto vm = after(key, k::kRelocations)) return put_in(relocations, VmId(*vm), state);
   if (auto stat = after(key, k::kStatus)) return put_in(status, VmId(*stat), state);
   if (auto session = after(key, k::kSessions)) return put_in(sessions, HostId(*session), state);
   if (auto incarnation = after(key, k::kIncarnations)) return put_in(incarnations, HostId(*incarnation), state);
@@ -99,6 +100,7 @@ void View::reset(const std::vector<KeyState>& all, Version as_of) {
   };
   keep_newer(owners, record::key::kOwners);
   keep_newer(motions, record::key::kMotions);
+  keep_newer(relocations, record::key::kRelocations);
   keep_newer(status, record::key::kStatus);
   keep_newer(vms, record::key::kVms);
   keep_newer(tasks, record::key::kTasks);
@@ -145,6 +147,9 @@ void View::apply_own(const KeyState& state) {
 
 const Stored<record::OwnerRecord>* View::owner(const VmId& vm) const { return find_or_null(owners, vm); }
 const Stored<record::MotionRecord>* View::motion(const VmId& vm) const { return find_or_null(motions, vm); }
+const Stored<record::RelocationRecord>* View::relocation(const VmId& vm) const {
+  return find_or_null(relocations, vm);
+}
 const Stored<record::VmStatus>* View::status_of(const VmId& vm) const { return find_or_null(status, vm); }
 
 }  // namespace hf::ha

@@ -41,6 +41,7 @@ struct View {
   std::map<VmId, Stored<record::OwnerRecord>> owners;
   std::map<HostId, std::set<VmId>> held;  // the owners that are not released, by their host
   std::map<VmId, Stored<record::MotionRecord>> motions;
+  std::map<VmId, Stored<record::RelocationRecord>> relocations;
   std::map<VmId, Stored<record::VmStatus>> status;
   std::map<std::string, Stored<record::DatastoreRecord>> datastores;
   std::map<std::string, Stored<record::NetworkRecord>> networks;
@@ -58,6 +59,7 @@ struct View {
   // nullptr if there is none.
   const Stored<record::OwnerRecord>* owner(const VmId& vm) const;
   const Stored<record::MotionRecord>* motion(const VmId& vm) const;
+  const Stored<record::RelocationRecord>* relocation(const VmId& vm) const;
   const Stored<record::VmStatus>* status_of(const VmId& vm) const;
 
  private:

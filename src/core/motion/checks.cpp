@@ -99,6 +99,9 @@ void check_vm(const Question& q, const record::VmRecord& vm, std::vector<std::st
     reasons.push_back(fmt::format("Holdfast's engine cannot read the memory of VM {} ({}); QEMU's own migration may "
                                   "move it.", name, status->record.memory_tracker));
   }
+  if (q.view.relocation(vm.id) != nullptr) {
+    reasons.push_back(fmt::format("The disks of VM {} move, or what their move has left is being deleted.", name));
+  }
   for (const auto& datastore : local_datastores(q, vm.spec)) {
     reasons.push_back(fmt::format("VM {} has data on {}, which is local to its host.", name, datastore));
   }

@@ -91,7 +91,8 @@ std::string Evacuation::send_away(const VmId& id, const Maintenance& maintenance
   if (in_flight(key::kVms + id.text, round.context.now)) return {};
   const record::VmRecord& vm = stored->second.record;
   auto task = view.tasks.find(vm.active_task);
-  const bool asked = task != view.tasks.end() && task->second.record.kind == record::TaskKind::vm_migrate;
+  const bool asked = task != view.tasks.end() && task->second.record.kind == record::TaskKind::vm_migrate &&
+                     task->second.record.datastore.empty();
   if (!vm.active_task.empty() && !asked) return "another command to it is under way.";
   if (!asked) {
     const std::string failed = failed_lately(id, round);

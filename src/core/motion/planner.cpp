@@ -20,7 +20,7 @@ bool alive(const HostId& host, const PlannerContext& context) {
 }
 
 bool is_open(const TaskRecord& task) {
-  return task.kind == record::TaskKind::vm_migrate && task.state != TaskState::succeeded &&
+  return task.kind == record::TaskKind::vm_migrate && task.datastore.empty() && task.state != TaskState::succeeded &&
          task.state != TaskState::failed;
 }
 void reserve(const MotionRecord& motion, const View& view, std::vector<placement::Candidate>& candidates) {

@@ -27,6 +27,28 @@ struct adl_serializer<hf::vm::VmSpec> {
     spec = std::move(*parsed);
   }
 };
+template <>
+struct adl_serializer<hf::vm::PlacedFile> {
+  static void to_json(json& j, const hf::vm::PlacedFile& file) {
+    j = json{{"datastore", file.datastore}, {"name", file.name}};
+  }
+  static void from_json(const json& j, hf::vm::PlacedFile& file) {
+    file.datastore = j.at("datastore").get<std::string>();
+    file.name = j.at("name").get<std::string>();
+  }
+};
+template <>
+struct adl_serializer<hf::vm::Relocation> {
+  static void to_json(json& j, const hf::vm::Relocation& what) {
+    j = json{{"datastore", what.datastore}, {"format", what.format}, {"disk", what.disk}, {"tag", what.tag}};
+  }
+  static void from_json(const json& j, hf::vm::Relocation& what) {
+    what.datastore = j.at("datastore").get<std::string>();
+    what.format = j.at("format").get<std::string>();
+    what.disk = j.at("disk").get<std::string>();
+    what.tag = j.at("tag").get<std::string>();
+  }
+};
 }  // namespace nlohmann
 
 namespace hf::record {
@@ -36,6 +58,7 @@ using nlohmann::json;
 namespace {
 using Phase = OwnerRecord::Phase;
 using Motion = MotionRecord::Phase;
+using Relocating = RelocationRecord::Phase;
 using Maintenance = MaintenanceRecord::State;
 
 // The one table of each enum, for JSON and for people, and the field that holds it.
@@ -74,6 +97,9 @@ const Words<Phase> kPhases = {
     "phase", {{Phase::released, "released"}, {Phase::assigned, "assigned"}, {Phase::claimed, "claimed"}}};
 const Words<Motion> kMotions = {
     "phase", {{Motion::preparing, "preparing"}, {Motion::ready, "ready"}, {Motion::committed, "committed"}}};
+const Words<Relocating> kRelocations = {
+    "phase",
+    {{Relocating::copying, "copying"}, {Relocating::committed, "committed"}, {Relocating::abandoned, "abandoned"}}};
 const Words<Encryption> kEncryptions = {"encryption",
                                         {{Encryption::required, "required"},
                                          {Encryption::opportunistic, "opportunistic"},
@@ -109,6 +135,7 @@ std::string_view name_of(TaskState state) { return text_of(kTaskStates, state); 
 std::string_view name_of(Desired desired) { return text_of(kDesired, desired); }
 std::string_view name_of(Phase phase) { return text_of(kPhases, phase); }
 std::string_view name_of(Motion phase) { return text_of(kMotions, phase); }
+std::string_view name_of(Relocating phase) { return text_of(kRelocations, phase); }
 std::string_view name_of(Encryption encryption) { return text_of(kEncryptions, encryption); }
 std::string_view name_of(Engine engine) { return text_of(kEngines, engine); }
 std::string_view name_of(Maintenance state) { return text_of(kMaintenances, state); }
@@ -120,6 +147,7 @@ void to_json(json& j, Desired desired) { j = name_of(desired); }
 void to_json(json& j, Encryption encryption) { j = name_of(encryption); }
 void to_json(json& j, Engine engine) { j = name_of(engine); }
 void to_json(json& j, Motion phase) { j = name_of(phase); }
+void to_json(json& j, Relocating phase) { j = name_of(phase); }
 void to_json(json& j, Maintenance state) { j = name_of(state); }
 void from_json(const json& j, VmState& state) { state = value_of(kVmStates, j); }
 void from_json(const json& j, TaskKind& kind) { kind = value_of(kTaskKinds, j); }
@@ -128,6 +156,7 @@ void from_json(const json& j, Desired& desired) { desired = value_of(kDesired, j
 void from_json(const json& j, Encryption& encryption) { encryption = value_of(kEncryptions, j); }
 void from_json(const json& j, Engine& engine) { engine = value_of(kEngines, j); }
 void from_json(const json& j, Motion& phase) { phase = value_of(kMotions, j); }
+void from_json(const json& j, Relocating& phase) { phase = value_of(kRelocations, j); }
 void from_json(const json& j, Maintenance& state) { state = value_of(kMaintenances, j); }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(ClusterRecord, id, name, created, heartbeat_ms, level, evc,
@@ -154,9 +183,14 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionReport, from, to, rounds, 
                                                 bytes_sent, state_bytes, least_share_percent, took_ms, slowed_ms,
                                                 stop_us, halt_us, scan_us, save_us, copy_us, load_us, resume_us,
                                                 commit_us, tracker, engine)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RelocationReport, disks, bytes, took_ms, held_us)
+// safety: no defaults here, for the same reason.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RelocationRecord, id, vm, host, live, epoch, phase, what, bandwidth_mbit, old_files,
+                                   new_files, old_home, new_home)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress,
                                                 error_code, message, created, finished, disk, size_bytes,
-                                                timeout_seconds, to, limits, report, requested_by)
+                                                timeout_seconds, to, limits, report, datastore, disk_format,
+                                                relocation, requested_by)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EventRecord, id, time, severity, kind, host, vm, subject, text)
 
 void to_json(json& j, const OwnerRecord& owner) {
@@ -219,6 +253,7 @@ std::string encode(const NetworkRecord& r) { return encode_any(r); }
 std::string encode(const VmRecord& r) { return encode_any(r); }
 std::string encode(const OwnerRecord& r) { return encode_any(r); }
 std::string encode(const MotionRecord& r) { return encode_any(r); }
+std::string encode(const RelocationRecord& r) { return encode_any(r); }
 std::string encode(const VmStatus& r) { return encode_any(r); }
 std::string encode(const TaskRecord& r) { return encode_any(r); }
 std::string encode(const EventRecord& r) { return encode_any(r); }
@@ -246,6 +281,7 @@ template Result<NetworkRecord> decode(const std::string&);
 template Result<VmRecord> decode(const std::string&);
 template Result<OwnerRecord> decode(const std::string&);
 template Result<MotionRecord> decode(const std::string&);
+template Result<RelocationRecord> decode(const std::string&);
 template Result<VmStatus> decode(const std::string&);
 template Result<TaskRecord> decode(const std::string&);
 template Result<EventRecord> decode(const std::string&);
@@ -262,7 +298,7 @@ Result<Any> decode_at(const std::string& at, const std::string& text) {
   using Decoder = Result<Any> (*)(const std::string&);
   static const std::vector<std::pair<std::string, Decoder>> kDecoders = {
       {key::kOwners, decode_as<OwnerRecord>},       {key::kStatus, decode_as<VmStatus>},
-      {key::kMotions, decode_as<MotionRecord>},
+      {key::kMotions, decode_as<MotionRecord>},     {key::kRelocations, decode_as<RelocationRecord>},
       {key::kVms, decode_as<VmRecord>},             {key::kSessions, decode_as<SessionRecord>},
       {key::kIncarnations, decode_as<SessionRecord>}, {key::kHosts, decode_as<HostRecord>},
       {key::kTasks, decode_as<TaskRecord>},         {key::kEvents, decode_as<EventRecord>},

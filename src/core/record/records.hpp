@@ -17,6 +17,7 @@
 //   vm-names/<name>         the VmId that has the name (uniqueness by create-if-absent)
 //   owners/<vm>             OwnerRecord     the right to run: safety rests on this key alone
 //   motions/<vm>            MotionRecord    a vMotion under way; erased when it is over
+//   relocations/<vm>        RelocationRecord  disks on their way to another datastore, and what is to be deleted after
 //   status/<vm>             VmStatus        what was last observed, by the owner's host
 //   tasks/<task>            TaskRecord
 //   events/<id>             EventRecord     id sorts by time
@@ -32,6 +33,7 @@
 #include "base/ids.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
+#include "core/vm/relocation.hpp"
 #include "core/vm/spec.hpp"
 
 namespace hf::record {
@@ -50,6 +52,7 @@ inline const std::string kVms = "vms/";
 inline const std::string kVmNames = "vm-names/";
 inline const std::string kOwners = "owners/";
 inline const std::string kMotions = "motions/";
+inline const std::string kRelocations = "relocations/";
 inline const std::string kStatus = "status/";
 inline const std::string kTasks = "tasks/";
 inline const std::string kEvents = "events/";
@@ -226,6 +229,28 @@ struct MotionRecord {
   bool operator==(const MotionRecord&) const = default;
 };
 
+// Disks on their way to another datastore or into another format (ARCHITECTURE.md, "How disks move"). Changed only by
+// compare-and-swap. While it is there, nothing else moves the VM or its disks.
+//   copying:   `host` makes the new images equal to the old ones, which are the truth.
+//   committed: the VM's spec names the new images since the swap that wrote this; the old ones are to be deleted.
+//   abandoned: it does not and never will; the new ones are to be deleted.
+// safety: a file's name holds the relocation's id (vm::Disk::tag), so none is ever used twice: whoever deletes late
+// deletes nothing of a later relocation.
+struct RelocationRecord {
+  enum class Phase { copying, committed, abandoned };
+  TaskId id;  // the vm.migrate task; the tag of all that is made
+  VmId vm;
+  HostId host;     // that copies
+  bool live = false;  // its QEMU does; else nobody may run the VM meanwhile
+  Epoch epoch;     // of the owner record all the while
+  Phase phase = Phase::copying;
+  vm::Relocation what;
+  std::uint64_t bandwidth_mbit = 0;  // 0: no limit
+  std::vector<vm::PlacedFile> old_files, new_files;  // what each side has alone
+  std::string old_home, new_home;  // datastores of the VM's owner file; empty: it stays
+  bool operator==(const RelocationRecord&) const = default;
+};
+
 // paused: a disk error stands in its way (VmStatus::message), QEMU holds the guest until it has passed.
 enum class VmState { stopped, starting, running, paused, frozen, stopping, crashed, failed };
 
@@ -259,6 +284,15 @@ struct MotionReport {
   bool operator==(const MotionReport&) const = default;
 };
 
+// What the move of a VM's disks took.
+struct RelocationReport {
+  std::uint64_t disks = 0;  // 0: there is no report
+  std::uint64_t bytes = 0;  // copied, some perhaps twice
+  std::uint64_t took_ms = 0;
+  std::uint64_t held_us = 0;  // that the guest's disk requests waited at the end; 0: it was off, or it is not known
+  bool operator==(const RelocationReport&) const = default;
+};
+
 enum class TaskKind { vm_create, vm_start, vm_stop, vm_kill, vm_reset, vm_delete, vm_import, vm_resize, vm_migrate };
 enum class TaskState { queued, running, succeeded, failed };
 
@@ -273,12 +307,15 @@ struct TaskRecord {
   std::string error_code;  // CodeInfo::name
   std::string message;
   WallMs created = 0, finished = 0;
-  std::string disk;              // vm_resize
+  std::string disk;              // vm_resize; vm_migrate: this one only
   std::uint64_t size_bytes = 0;  // vm_resize: the disk's new size
   int timeout_seconds = 0;  // vm_stop: graceful for this long, then forced; 0: the spec's
   HostId to;                // vm_migrate: empty: the leader chooses
   MotionLimits limits;      // vm_migrate
   MotionReport report;      // vm_migrate: comes soon after it has succeeded
+  std::string datastore;    // vm_migrate: the disks go there; empty: they stay
+  std::string disk_format;  // vm_migrate with a datastore: "raw", "qcow2"; empty: each keeps its own
+  RelocationReport relocation;  // vm_migrate with a datastore
   std::string requested_by;
   std::string later = {};
   bool operator==(const TaskRecord&) const = default;
@@ -299,7 +336,7 @@ struct EventRecord {
 // Any record, for code that handles changes of all keys. monostate: erased, or a key this version does not know.
 using Any = std::variant<std::monostate, ClusterRecord, HostRecord, SessionRecord, LeaderRecord, DatastoreRecord,
                          NetworkRecord, VmRecord, OwnerRecord, VmStatus, TaskRecord, EventRecord, MotionRecord,
-                         MaintenanceRecord>;
+                         MaintenanceRecord, RelocationRecord>;
 // The record kind follows from the key. monostate for keys that hold none (vm-names/, secrets/); Code::corrupt as
 // decode.
 Result<Any> decode_at(const std::string& key, const std::string& text);
@@ -317,6 +354,7 @@ std::string encode(const NetworkRecord&);
 std::string encode(const VmRecord&);
 std::string encode(const OwnerRecord&);
 std::string encode(const MotionRecord&);
+std::string encode(const RelocationRecord&);
 std::string encode(const VmStatus&);
 std::string encode(const TaskRecord&);
 std::string encode(const EventRecord&);
@@ -329,6 +367,7 @@ std::string_view name_of(TaskState);
 std::string_view name_of(Desired);
 std::string_view name_of(OwnerRecord::Phase);
 std::string_view name_of(MotionRecord::Phase);
+std::string_view name_of(RelocationRecord::Phase);
 std::string_view name_of(Encryption);
 std::string_view name_of(Engine);
 std::string_view name_of(MaintenanceRecord::State);

@@ -130,6 +130,34 @@ TEST(Records, motion_with_an_unknown_phase_or_without_a_field_is_corrupt) {
   EXPECT_EQ(decode<MotionRecord>(replaced(kMotionText, "\"session_to\"", "\"session\"")).code(), Code::corrupt);
 }
 
+TEST(Records, relocation_has_these_bytes_and_is_corrupt_without_a_field_or_with_an_unknown_phase) {
+  RelocationRecord relocation;
+  relocation.id = TaskId("t-1");
+  relocation.vm = VmId("vm-1");
+  relocation.host = HostId("a");
+  relocation.live = true;
+  relocation.epoch = Epoch{4};
+  relocation.phase = RelocationRecord::Phase::committed;
+  relocation.what = {"fast", "raw", "", "t-1"};
+  relocation.bandwidth_mbit = 900;
+  relocation.old_files = {{"slow", "root.qcow2"}};
+  relocation.new_files = {{"fast", "root.t-1.raw"}};
+  relocation.old_home = "slow";
+  relocation.new_home = "fast";
+  const std::string text =
+      R"({"bandwidth_mbit":900,"epoch":4,"format":1,"host":"a","id":"t-1","live":true,"new_files":)"
+      R"([{"datastore":"fast","name":"root.t-1.raw"}],"new_home":"fast","old_files":)"
+      R"([{"datastore":"slow","name":"root.qcow2"}],"old_home":"slow","phase":"committed","vm":"vm-1",)"
+      R"("what":{"datastore":"fast","disk":"","format":"raw","tag":"t-1"}})";
+  EXPECT_EQ(encode(relocation), text);
+  EXPECT_EQ(std::get<RelocationRecord>(*decode_at("relocations/vm-1", text)), relocation);
+  const auto replaced = [&](const std::string& what, const std::string& by) {
+    return std::string(text).replace(text.find(what), what.size(), by);
+  };
+  EXPECT_EQ(decode<RelocationRecord>(replaced("\"committed\"", "\"flying\"")).code(), Code::corrupt);
+  EXPECT_EQ(decode<RelocationRecord>(replaced("\"live\"", "\"alive\"")).code(), Code::corrupt);
+}
+
 TEST(Records, maintenance_is_read_back_and_an_unknown_state_is_corrupt) {
   MaintenanceRecord record;
   record.host = HostId("a");

@@ -68,24 +68,24 @@ constexpr std::array kRefusals = {
 // clang-format off
 using Row = std::array<Verdict, kCommands>;
 using enum Verdict;
-//                                     start     stop    kill    reset   remove      edit  migrate
+//                                     start     stop    kill    reset   remove      edit  migrate   relocate
 constexpr std::array<std::array<Row, 2>, kVmStates> kTable = {{
-    /* stopped,  wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off}},
-    /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok,   not_up}}}},
-    /* starting, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, off_first,  ok,   leaves}},
-    /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok,   not_up}}}},
-    /* running,  wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok,   leaves}},
-    /*           wanted running */   {{runs,     ok,     ok,     ok,     off_first,  ok,   ok}}}},
-    /* paused,   wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok,   leaves}},
-    /*           wanted running */   {{waits,    ok,     ok,     ok,     off_first,  ok,   waits}}}},
-    /* frozen,   wanted stopped */ {{{{thaws,    thaws,  ok,     thaws,  off_frozen, ok,   frozen}},
-    /*           wanted running */   {{frozen,   thaws,  ok,     thaws,  off_frozen, ok,   frozen}}}},
-    /* stopping, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, leaves,     ok,   leaves}},
-    /*           wanted running */   {{leaves,   ok,     ok,     leaves, leaves,     ok,   leaves}}}},
-    /* crashed,  wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off}},
-    /*           wanted running */   {{recovers, ok,     ok,     not_up, off_first,  ok,   recovers}}}},
-    /* failed,   wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off}},
-    /*           wanted running */   {{ok,       ok,     ok,     not_up, off_first,  ok,   not_up}}}},
+    /* stopped,  wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off,    ok}},
+    /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok,   not_up,    not_up}}}},
+    /* starting, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, off_first,  ok,   leaves,    leaves}},
+    /*           wanted running */   {{starts,   ok,     ok,     not_up, off_first,  ok,   not_up,    not_up}}}},
+    /* running,  wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok,   leaves,    leaves}},
+    /*           wanted running */   {{runs,     ok,     ok,     ok,     off_first,  ok,   ok,        ok}}}},
+    /* paused,   wanted stopped */ {{{{to_stop,  ok,     ok,     leaves, off_first,  ok,   leaves,    leaves}},
+    /*           wanted running */   {{waits,    ok,     ok,     ok,     off_first,  ok,   waits,     ok}}}},
+    /* frozen,   wanted stopped */ {{{{thaws,    thaws,  ok,     thaws,  off_frozen, ok,   frozen,    frozen}},
+    /*           wanted running */   {{frozen,   thaws,  ok,     thaws,  off_frozen, ok,   frozen,    frozen}}}},
+    /* stopping, wanted stopped */ {{{{leaves,   stops,  ok,     leaves, leaves,     ok,   leaves,    leaves}},
+    /*           wanted running */   {{leaves,   ok,     ok,     leaves, leaves,     ok,   leaves,    leaves}}}},
+    /* crashed,  wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off,    ok}},
+    /*           wanted running */   {{recovers, ok,     ok,     not_up, off_first,  ok,   recovers,  recovers}}}},
+    /* failed,   wanted stopped */ {{{{ok,       is_off, is_off, is_off, ok,         ok,   is_off,    ok}},
+    /*           wanted running */   {{ok,       ok,     ok,     not_up, off_first,  ok,   not_up,    not_up}}}},
 }};
 // clang-format on
 
@@ -155,7 +155,7 @@ Status check(Command command, const record::VmRecord& vm, const record::VmStatus
                               .at(vm.desired == Desired::running ? 1 : 0)
                               .at(static_cast<std::size_t>(command));
   const bool ends_it = command == Command::stop || command == Command::kill;
-  const bool needs_it_off = command == Command::start || command == Command::remove;
+  const bool needs_it_off = command == Command::start || command == Command::remove || command == Command::relocate;
   if (has_owner(owner) && is_down(state)) {
     // The status says it does not run, yet a host has the right to run it: so it may.
     if (ends_it) return {};

@@ -11,13 +11,15 @@
 
 namespace hf::vm {
 
-enum class Command { start, stop, kill, reset, remove, edit, migrate };
-inline constexpr std::size_t kCommands = 7;
+enum class Command { start, stop, kill, reset, remove, edit, migrate, relocate };
+inline constexpr std::size_t kCommands = 8;
 inline constexpr std::size_t kVmStates = 8;
 
 // status, owner: null where the store has none (the VM never ran).
 // Code::conflict: another command is under way, or the state passes by itself; Code::invalid: illegal as
 // things are. The text says what to do instead.
+//   relocate: its disks go elsewhere, its guest stays: of a VM that runs or is
+//   paused by a disk error, or of one that is off.
 //   kill is legal while a vm.stop is under way; `active` is the task that VmRecord::active_task names, null
 //   if unknown. edit is legal while the VM runs; what it changes takes effect at the next start
 //   (`edit_waits_for_start`).

@@ -37,8 +37,8 @@ OwnerRecord owned(OwnerRecord::Phase phase) {
 }
 
 constexpr Command kAll[] = {Command::start, Command::stop,   Command::kill,
-                            Command::reset, Command::remove, Command::edit, Command::migrate};
-constexpr std::string_view kLetters = "skKrdem";  // start, stop, Kill, reset, delete, edit, migrate
+                            Command::reset, Command::remove, Command::edit, Command::migrate, Command::relocate};
+constexpr std::string_view kLetters = "skKrdeml";  // start, stop, Kill, reset, delete, edit, migrate, relocate
 
 // The commands that are legal, by their letters.
 std::string legal(VmState state, Desired desired) {
@@ -62,10 +62,10 @@ std::string legal(VmState state, Desired desired) {
 TEST(LifeCycle, every_cell_is_as_written) {
   const std::map<VmState, std::pair<std::string, std::string>> expected = {
       // wanted stopped, wanted running
-      {VmState::stopped, {"sde", "kKe"}},  {VmState::starting, {"Ke", "kKe"}},
-      {VmState::running, {"kKe", "kKrem"}}, {VmState::paused, {"kKe", "kKre"}},
+      {VmState::stopped, {"sdel", "kKe"}},  {VmState::starting, {"Ke", "kKe"}},
+      {VmState::running, {"kKe", "kKreml"}}, {VmState::paused, {"kKe", "kKrel"}},
       {VmState::frozen, {"Ke", "Ke"}},     {VmState::stopping, {"Ke", "kKe"}},
-      {VmState::crashed, {"sde", "kKe"}},  {VmState::failed, {"sde", "skKe"}},
+      {VmState::crashed, {"sdel", "kKe"}},  {VmState::failed, {"sdel", "skKe"}},
   };
   ASSERT_EQ(expected.size(), kVmStates);
   for (const auto& [state, letters] : expected) {

@@ -16,6 +16,7 @@ json devices_of(const VmSpec& spec, json j) {
                           {"size_bytes", disk.size_bytes},
                           {"format", name_in(kFormatNames, disk.format)},
                           {"import_from", disk.import_from}});
+    if (!disk.tag.empty()) j["disks"].back()["tag"] = disk.tag;
   }
   for (const Cdrom& cdrom : spec.cdroms)
     j["cdroms"].push_back({{"name", cdrom.name}, {"image", cdrom.image}});
@@ -48,6 +49,7 @@ std::string to_json(const VmSpec& spec) {
             {"ha",
              {{"priority", name_in(kPriorityNames, spec.ha.priority)},
               {"max_crash_restarts", spec.ha.max_crash_restarts}}}};
+  if (!spec.home_tag.empty()) j["home_tag"] = spec.home_tag;
   if (spec.direct_kernel) {
     j["direct_kernel"] = {{"kernel", spec.direct_kernel->kernel},
                           {"initrd", spec.direct_kernel->initrd},

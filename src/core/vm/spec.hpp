@@ -22,11 +22,12 @@ enum class NicModel { virtio, e1000 };
 enum class RestartPriority { highest, high, medium, low, lowest, disabled };
 
 struct Disk {
-  std::string name;              // "root": unique within the VM; the image is <vm-id>/<name>.<format>
+  std::string name;              // "root": unique within the VM; relocation.hpp says which file the image is
   std::string datastore;         // datastore name; empty: the VM's default datastore
   std::uint64_t size_bytes = 0;  // 0 only with `import_from`: the size of the source
   DiskFormat format = DiskFormat::qcow2;
   std::string import_from;  // absolute path of an image on the host that creates the VM; copied once
+  std::string tag = {};     // of the relocation that made the image; never the user's word
   bool operator==(const Disk&) const = default;
 };
 
@@ -74,6 +75,7 @@ struct VmSpec {
   std::string machine;    // empty: the version this release pins (qemu_command.hpp)
   std::string cpu_model;  // empty: the baseline this release pins; "host" and "max" only if asked
   std::string datastore;  // default for disks, and where the VM's own folder is; empty: no disk at all
+  std::string home_tag;   // as Disk::tag, of what else the VM has in that folder
   std::vector<Disk> disks;
   std::vector<Cdrom> cdroms;
   std::vector<Nic> nics;

@@ -37,6 +37,12 @@ bool is_model(std::string_view text) {
   return text.size() <= kNameMax && std::all_of(text.begin(), text.end(), allowed);
 }
 
+// Of a task: part of a file's name.
+bool is_tag(std::string_view text) {
+  return text.size() <= kNameMax &&
+         std::all_of(text.begin(), text.end(), [](char c) { return is_lower_or_digit(c) || c == '-'; });
+}
+
 bool is_pinned_machine(std::string_view text) {
   constexpr std::string_view kPrefix = "pc-q35-";
   if (text.size() > 16 || text.substr(0, kPrefix.size()) != kPrefix) return false;
@@ -115,6 +121,7 @@ class Checker {
     if (spec_.stop_timeout_seconds < 0 || spec_.stop_timeout_seconds > 3600) {
       say("stop_timeout_seconds", "The stop timeout must be between 0 and 3600 seconds.");
     }
+    if (!is_tag(spec_.home_tag)) say("home_tag", "This is no tag of a file.");
     needs_datastore();
   }
 
@@ -156,6 +163,7 @@ class Checker {
 
   void disk(const Disk& disk, const std::string& path) {
     device_name(disk.name, path, "disk");
+    if (!is_tag(disk.tag)) say(path + ".tag", "This is no tag of an image.");
     if (!disk.datastore.empty() && !is_name(disk.datastore, kNameMax)) {
       say(path + ".datastore",
           "This is no name of a datastore. Run \"holdfast datastore list\" to see those there are.");

@@ -203,6 +203,7 @@ class TableReader {
   }
 
   void say(const std::string& key, std::string text) { problems_.push_back({at(key), std::move(text)}); }
+  Dialect dialect() const { return dialect_; }
 
   // The value of this key, if it is there; asking makes the key a known one.
   const json* find(const char* key) {
@@ -264,6 +265,7 @@ void read_disk(TableReader& table, Disk& disk) {
   table.size("size", "size_bytes", 1, disk.size_bytes);
   table.choice("format", disk.format, kFormatNames);
   table.text("import_from", disk.import_from);
+  if (table.dialect() == Dialect::json) table.text("tag", disk.tag);
 }
 
 void read_nic(TableReader& table, Nic& nic) {
@@ -283,6 +285,7 @@ void read_top(TableReader& top, VmSpec& spec) {
   top.text("machine", spec.machine);
   top.text("cpu_model", spec.cpu_model);
   top.text("datastore", spec.datastore);
+  if (top.dialect() == Dialect::json) top.text("home_tag", spec.home_tag);
   top.tables("disks", [&](TableReader& table) { read_disk(table, spec.disks.emplace_back()); });
   top.tables("cdroms", [&](TableReader& table) {
     Cdrom& cdrom = spec.cdroms.emplace_back();

@@ -100,7 +100,7 @@ Result<Info> source_info(const std::string& source, const NewImage& image) {
   if (source.empty() || source[0] != '/') {
     return Error{Code::invalid, "The image to import, " + source + ", must be an absolute path."};
   }
-  TRY_ASSIGN(Info found, info(source));
+  TRY_ASSIGN(Info found, info(source, image.source_format));
   if (!found.is_self_contained) {
     return Error{Code::invalid, "The image " + source +
                                     " needs another file (its backing or data file). Make one image of them "
@@ -117,12 +117,15 @@ Result<Info> source_info(const std::string& source, const NewImage& image) {
 
 }  // namespace
 
-Result<Info> info(const std::string& path) {
+Result<Info> info(const std::string& path, std::optional<DiskFormat> format) {
   struct stat found{};
   if (::stat(path.c_str(), &found) != 0) return from_errno("Cannot read the image " + path, errno);
   RunOptions options;
   options.timeout = kHeaderTime;
-  TRY_ASSIGN(const RunOutput output, run_tool({"qemu-img", "info", "--output=json", "-U", path}, options));
+  std::vector<std::string> words = {"qemu-img", "info", "--output=json", "-U"};
+  if (format) words.insert(words.end(), {"-f", name_of(*format)});
+  words.push_back(path);
+  TRY_ASSIGN(const RunOutput output, run_tool(words, options));
   if (!output.ok()) return complaint_of("Cannot read the image " + path, output);
   const auto tree = nlohmann::json::parse(output.out, nullptr, false);
   try {
@@ -168,6 +171,7 @@ Status import(const std::string& source, const std::string& path, const NewImage
   std::vector<std::string> arguments = {"convert", "-p", "-f", found.format, "-O", name_of(image.format)};
   // Past the page cache where that works: a large copy would push out what the host needs.
   if (supports_direct_io(fs::path(path).parent_path())) arguments.insert(arguments.end(), {"-t", "none"});
+  if (job.bytes_per_second > 0) arguments.insert(arguments.end(), {"-r", std::to_string(job.bytes_per_second)});
   arguments.insert(arguments.end(), {source, partial.path()});
   TRY(run_img("Cannot import the image " + source, std::move(arguments), options));
   if (job.stop.stop_requested())

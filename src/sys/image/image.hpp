@@ -5,6 +5,7 @@
 // sees to it that nobody uses the image meanwhile.
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -24,14 +25,17 @@ struct Info {
 struct Job {
   std::stop_token stop;
   std::function<void(int percent)> on_progress;  // grows; from the calling thread
+  std::uint64_t bytes_per_second = 0;            // import: at most; 0: no limit
 };
 
-// Reads the image's header; safe while a VM uses it. All paths are absolute.
-Result<Info> info(const std::string& path);
+// Reads the image's header; safe while a VM uses it. All paths are absolute. `format`: what it is; unset: what its
+// content looks like, which for a raw disk is its guest's word.
+Result<Info> info(const std::string& path, std::optional<vm::DiskFormat> format = {});
 
 struct NewImage {
   vm::DiskFormat format = vm::DiskFormat::qcow2;
   std::uint64_t size_bytes = 0;
+  std::optional<vm::DiskFormat> source_format = {};  // import: as info()'s `format`
   // qcow2: all of the mapping is written at once (1/8192 of the size), so that first writes cost no more than
   // later ones.
   bool preallocate_metadata = false;

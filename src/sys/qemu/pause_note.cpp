@@ -2,11 +2,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "sys/qemu/disk_copy.hpp"
+
 namespace hf::qemu {
 namespace {
 using nlohmann::json;
-
-constexpr std::string_view kNodePrefix = "d-";  // of a disk's topmost block node (core/vm/qemu_command)
 
 json parse(const std::string& text) { return json::parse(text, nullptr, false); }
 
@@ -15,17 +15,13 @@ std::string text_at(const json& object, const char* name) {
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-std::string disk_of(const std::string& node) {
-  return node.starts_with(kNodePrefix) ? node.substr(kNodePrefix.size()) : node;
-}
-
 }  // namespace
 
 std::optional<DiskError> disk_error_of_event(const std::string& data) {
   const json event = parse(data);
   if (!event.is_object() || text_at(event, "action") != "stop") return {};
   const auto nospace = event.find("nospace");
-  return DiskError{disk_of(text_at(event, "node-name")),
+  return DiskError{disk_of_node(text_at(event, "node-name")),
                    nospace != event.end() && nospace->is_boolean() && nospace->get<bool>(),
                    text_at(event, "reason")};
 }
@@ -37,7 +33,7 @@ DiskError disk_error_of_query(const std::string& answer) {
     if (status != "nospace" && status != "failed") continue;
     const auto inserted = disk.find("inserted");
     const bool has_node = inserted != disk.end() && inserted->is_object();
-    return {disk_of(has_node ? text_at(*inserted, "node-name") : ""), status == "nospace", "its I/O failed"};
+    return {disk_of_node(has_node ? text_at(*inserted, "node-name") : ""), status == "nospace", "its I/O failed"};
   }
   return {"", false, "its I/O failed"};
 }

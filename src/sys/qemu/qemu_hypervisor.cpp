@@ -17,6 +17,7 @@
 #include "sys/process/hurry.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
+#include "sys/qemu/disk_copy.hpp"
 #include "sys/qemu/engine_monitor.hpp"
 #include "sys/qemu/exit_reason.hpp"
 #include "sys/qemu/guest_agent.hpp"
@@ -395,6 +396,41 @@ Status QemuHypervisor::reset(const VmId& vm) {
   // safety: this QEMU had been resumed, so admitted: else no disk error had paused it.
   TRY(monitor->execute("cont", {}, kCommandLimit));
   return {};
+}
+
+// --- disks that get other images
+// -------------------------------------------------------------------------------------
+
+Status QemuHypervisor::begin_copy(const CopyRequest& request) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(request.vm));
+  TRY_ASSIGN(const auto monitor, machine->monitor());
+  for (const auto& disk : request.disks) {
+    // Where it fails, QEMU may still be able to open it, and says it if not.
+    if (::chown(disk.path.c_str(), options_.uid, options_.gid) < 0) {
+      log(Level::warn, "a file could not be given to QEMU's user", {{"file", disk.path}});
+    }
+  }
+  return DiskCopy(*monitor, request.id).begin(request);
+}
+
+Result<CopyState> QemuHypervisor::copy_state(const VmId& vm, const TaskId& id) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(vm));
+  TRY_ASSIGN(const auto monitor, machine->monitor());
+  return DiskCopy(*monitor, id).state();
+}
+
+Status QemuHypervisor::hold_copy(const VmId& vm, const TaskId& id) {
+  TRY_ASSIGN(const MachinePtr machine, find_up(vm));
+  TRY_ASSIGN(const auto monitor, machine->monitor());
+  return DiskCopy(*monitor, id).hold();
+}
+
+Status QemuHypervisor::end_copy(const VmId& vm, const TaskId& id, bool use_new) {
+  const auto machine = find(vm);
+  if (!machine.ok() || (*machine)->ended) return {};
+  if (!(*machine)->up) return Error{Code::conflict, "The VM " + vm.text + " is being started: try again."};
+  TRY_ASSIGN(const auto monitor, (*machine)->monitor());
+  return DiskCopy(*monitor, id).end(use_new);
 }
 
 Status QemuHypervisor::ask_to_stop(const VmId& vm) {

@@ -1,6 +1,7 @@
 // Goal: QemuHypervisor keeps its contract (port/hypervisor.hpp) with real QEMU processes. Method: QEMU under
 // TCG with a boot sector as guest; a network namespace, a cgroup and a run directory of the test's own.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <linux/sockios.h>
 #include <net/if.h>
@@ -22,7 +23,10 @@
 
 #include "base/testing/temp_folder.hpp"
 #include "sys/process/identity.hpp"
+#include "sys/process/run.hpp"
 #include "sys/process/small_file.hpp"
+#include "sys/qemu/disk_copy.hpp"
+#include "sys/qemu/engine_monitor.hpp"
 #include "sys/qemu/qemu_hypervisor.hpp"
 #include "sys/qemu/shim_client.hpp"
 #include "sys/qemu/start_qemu.hpp"
@@ -344,6 +348,143 @@ TEST_F(QemuHypervisorTest, guest_that_waits_for_its_guard_is_not_continued) {
   restart_daemon();
   EXPECT_TRUE(adopted_.empty());
   EXPECT_FALSE(pauses_.next(0s));
+}
+
+// A running VM with a disk of 4 MiB that gets another image: QEMU's own jobs.
+class DiskCopyTest : public QemuHypervisorTest {
+ protected:
+  void SetUp() override {
+    QemuHypervisorTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    options_.command = vm::qemu_command;
+    restart_daemon();
+    // Ballast that differs everywhere, so that an image which lacks a part of it is seen.
+    std::ofstream disk(old_, std::ios::binary | std::ios::in);
+    disk.seekp(1 << 20);
+    for (unsigned i = 0; i < 3U << 18U; ++i) disk << fmt::format("{:4x}", i & 0xffffU);
+    disk.close();
+    ASSERT_EQ(std::filesystem::file_size(old_), 4U << 20U);
+    const auto running = hypervisor_->launch(request());
+    ASSERT_TRUE(running.ok()) << running.error().what;
+    pid_ = running->pid;
+    ASSERT_TRUE(hypervisor_->resume(vm_).ok());
+    make(new_, "qcow2");
+  }
+
+  static bool img(std::vector<std::string> words) {
+    words.insert(words.begin(), "qemu-img");
+    const auto run = process::run_tool(words);
+    return run.ok() && run->ok();
+  }
+  void make(const std::string& path, const std::string& format) {
+    ASSERT_TRUE(img({"create", "-q", "-f", format, path, "4M"}));
+  }
+  CopyRequest copy_to(const std::string& path, vm::DiskFormat format, const TaskId& id) const {
+    CopyRequest wanted;
+    wanted.vm = vm_;
+    wanted.id = id;
+    wanted.disks = {{"root", path, format}};
+    return wanted;
+  }
+  bool comes_to(CopyState::Phase phase, const TaskId& id) {
+    return eventually([&] {
+      const auto state = hypervisor_->copy_state(vm_, id);
+      return state.ok() && state->phase == phase;
+    });
+  }
+  void hold(const CopyRequest& wanted) {
+    const Status begun = hypervisor_->begin_copy(wanted);
+    ASSERT_TRUE(begun.ok()) << begun.error().what;
+    ASSERT_TRUE(comes_to(CopyState::Phase::ready, wanted.id));
+    ASSERT_TRUE(hypervisor_->hold_copy(vm_, wanted.id).ok());
+    ASSERT_TRUE(comes_to(CopyState::Phase::held, wanted.id));
+  }
+  bool uses(const std::string& path) const {
+    for (const auto& fd : std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/fd")) {
+      std::error_code gone;
+      if (std::filesystem::read_symlink(fd.path(), gone) == path) return true;
+    }
+    return false;
+  }
+  static bool equal(const std::string& one, const std::string& other) {
+    return img({"compare", "-U", "-q", one, other});
+  }
+  bool runs() {
+    const auto monitor = QmpClient::connect(options_.dir_of(vm_).engine_socket(), [](auto&, auto&) {});
+    return monitor.ok() && query_status(**monitor, 5s) == "running";
+  }
+
+  const std::string old_ = folder_ + "/store/vm-1/root.raw";
+  const std::string new_ = folder_ + "/store/vm-1/root.t-1.qcow2";
+  const TaskId first_{"t-1"};
+  int pid_ = 0;
+};
+
+TEST_F(DiskCopyTest, images_that_are_held_are_equal_and_the_guest_goes_on_with_the_new_one) {
+  hold(copy_to(new_, vm::DiskFormat::qcow2, first_));
+  EXPECT_TRUE(equal(old_, new_));
+  EXPECT_TRUE(uses(old_) && uses(new_));
+  const Status ended = hypervisor_->end_copy(vm_, first_, true);
+  ASSERT_TRUE(ended.ok()) << ended.error().what;
+  EXPECT_TRUE(uses(new_) && !uses(old_));
+  EXPECT_TRUE(runs());
+  EXPECT_TRUE(hypervisor_->end_copy(vm_, first_, true).ok());
+  EXPECT_EQ(hypervisor_->copy_state(vm_, first_)->phase, CopyState::Phase::none);
+}
+
+TEST_F(DiskCopyTest, copy_that_is_called_off_leaves_the_old_image_whenever_it_comes) {
+  for (const bool held : {false, true}) {
+    const auto wanted = copy_to(new_, vm::DiskFormat::qcow2, first_);
+    if (held) hold(wanted);
+    else ASSERT_TRUE(hypervisor_->begin_copy(wanted).ok());
+    const Status ended = hypervisor_->end_copy(vm_, first_, false);
+    ASSERT_TRUE(ended.ok()) << ended.error().what;
+    EXPECT_TRUE(uses(old_) && !uses(new_));
+    EXPECT_TRUE(runs());
+  }
+}
+
+TEST_F(DiskCopyTest, later_daemon_finds_the_copy_and_settles_it_either_way) {
+  for (const bool use_new : {false, true}) {
+    hold(copy_to(new_, vm::DiskFormat::qcow2, first_));
+    restart_daemon();
+    EXPECT_EQ(hypervisor_->copy_state(vm_, first_)->phase, CopyState::Phase::held);
+    const Status ended = hypervisor_->end_copy(vm_, first_, use_new);
+    ASSERT_TRUE(ended.ok()) << ended.error().what;
+    EXPECT_EQ(uses(new_), use_new);
+    EXPECT_NE(uses(old_), use_new);
+  }
+}
+
+TEST_F(DiskCopyTest, disk_goes_there_and_back_and_is_called_by_its_name) {
+  const std::string back = folder_ + "/store/vm-1/root.t-2.raw";
+  hold(copy_to(new_, vm::DiskFormat::qcow2, first_));
+  ASSERT_TRUE(hypervisor_->end_copy(vm_, first_, true).ok());
+  make(back, "raw");
+  const TaskId second("t-2");
+  hold(copy_to(back, vm::DiskFormat::raw, second));
+  ASSERT_TRUE(hypervisor_->end_copy(vm_, second, true).ok());
+  EXPECT_TRUE(uses(back) && !uses(new_));
+  EXPECT_TRUE(equal(old_, back));
+  EXPECT_EQ(disk_of_node("d-root_1"), "root");
+}
+
+TEST_F(DiskCopyTest, guest_that_uses_the_wrong_image_is_told_of) {
+  hold(copy_to(new_, vm::DiskFormat::qcow2, first_));
+  ASSERT_TRUE(hypervisor_->end_copy(vm_, first_, true).ok());
+  EXPECT_EQ(hypervisor_->end_copy(vm_, first_, false).code(), Code::failed);
+}
+
+TEST_F(DiskCopyTest, image_that_cannot_be_opened_is_refused_and_nothing_of_it_stays) {
+  const TaskId third("t-3");
+  const auto wanted = copy_to(folder_ + "/store/vm-1/root.t-3.qcow2", vm::DiskFormat::qcow2, third);
+  make(wanted.disks[0].path, "raw");
+  const Status begun = hypervisor_->begin_copy(wanted);
+  ASSERT_FALSE(begun.ok());
+  EXPECT_NE(begun.error().what.find("root"), std::string::npos);
+  EXPECT_TRUE(hypervisor_->end_copy(vm_, third, false).ok());
+  EXPECT_FALSE(uses(wanted.disks[0].path));
+  EXPECT_TRUE(uses(old_) && runs());
 }
 
 TEST_F(QemuHypervisorTest, qemu_killed_from_outside_is_a_crash) {

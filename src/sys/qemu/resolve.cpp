@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "core/vm/identity.hpp"
+#include "core/vm/relocation.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/process/unique_fd.hpp"
 
@@ -41,8 +42,6 @@ bool is_block_device(const std::string& path) {
 vm::DiskFormat format_by_name(const std::string& path) {
   return path.ends_with(".qcow2") ? vm::DiskFormat::qcow2 : vm::DiskFormat::raw;
 }
-
-std::string extension(vm::DiskFormat format) { return format == vm::DiskFormat::qcow2 ? ".qcow2" : ".raw"; }
 
 // "<datastore>:<path below it>", or an absolute path.
 Result<std::string> resolve_reference(const LaunchRequest& request, const std::string& reference) {
@@ -84,7 +83,7 @@ class Resolver {
 
   Status add_disk(const vm::Disk& disk) {
     TRY_ASSIGN(std::string path, folder(disk.datastore));
-    path += "/" + disk.name + extension(disk.format);
+    path += "/" + vm::image_file(disk);
     TRY(must_exist(path, "The disk \"" + disk.name + "\""));
     made_.context.disks.push_back({.name = disk.name,
                                    .path = path,
@@ -110,7 +109,7 @@ class Resolver {
 
   Status add_seed() {
     TRY_ASSIGN(const std::string path, folder(""));
-    const std::string seed = path + "/seed.iso";
+    const std::string seed = path + "/" + vm::seed_file(request_.spec);
     TRY(must_exist(seed, "The cloud-init seed"));
     made_.context.disks.push_back({.name = std::string(vm::kSeedName),
                                    .path = seed,
@@ -133,7 +132,7 @@ class Resolver {
     TRY_ASSIGN(const std::string own, folder(""));
     TRY(must_exist(firmware_.code, "The UEFI firmware (package ovmf)"));
     made_.context.firmware_code = firmware_.code;
-    made_.context.firmware_vars = own + "/uefi-vars.fd";
+    made_.context.firmware_vars = own + "/" + vm::variables_file(request_.spec);
     struct stat status{};
     if (::stat(made_.context.firmware_vars.c_str(), &status) < 0) {
       TRY_ASSIGN(const std::string fresh, process::read_small_file(firmware_.vars, kFirmwareMax));

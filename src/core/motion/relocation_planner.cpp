@@ -1,0 +1,119 @@
+#include "core/motion/relocation_planner.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace hf::motion {
+namespace {
+using record::RelocationRecord;
+using record::TaskRecord;
+using record::TaskState;
+namespace key = record::key;
+
+constexpr Duration kSwapPatience = 5s;
+}  // namespace
+
+bool is_relocation(const TaskRecord& task) {
+  return task.kind == record::TaskKind::vm_migrate && !task.datastore.empty() && task.to.empty();
+}
+
+void RelocationPlanner::tick(const PlannerContext& context, Actions& out) {
+  for (auto it = begun_.begin(); it != begun_.end();) {
+    const bool shown = context.view.relocation(it->first) != nullptr;
+    it = shown || context.now >= it->second.until ? begun_.erase(it) : std::next(it);
+  }
+  supervise(context);
+  abandonings_.reconcile(context.view, context.now, out);
+  std::vector<const TaskRecord*> waiting;
+  for (const auto& [id, stored] : context.view.tasks) {
+    const TaskRecord& task = stored.record;
+    auto vm = context.view.vms.find(task.vm);
+    const bool open = task.state != TaskState::succeeded && task.state != TaskState::failed;
+    if (!open || !is_relocation(task) || vm == context.view.vms.end()) continue;
+    if (vm->second.record.active_task != id || begun_.count(task.vm) != 0) continue;
+    const auto* own = context.view.relocation(task.vm);
+    if (own == nullptr || own->record.id != id) waiting.push_back(&task);
+  }
+  std::sort(waiting.begin(), waiting.end(), [](const auto* a, const auto* b) {
+    return std::make_pair(a->created, a->id) < std::make_pair(b->created, b->id);
+  });
+  for (const auto* task : waiting) plan(*task, context, out);
+}
+
+void RelocationPlanner::supervise(const PlannerContext& context) {
+  for (auto it = in_contact_.begin(); it != in_contact_.end();) {
+    it = context.view.tasks.count(it->first) == 0 ? in_contact_.erase(it) : std::next(it);
+  }
+  for (const auto& [vm, stored] : context.view.relocations) {
+    const RelocationRecord& relocation = stored.record;
+    if (relocation.phase != RelocationRecord::Phase::copying) continue;
+    Instant& seen = in_contact_.try_emplace(relocation.id, context.now).first->second;
+    auto health = context.health.find(relocation.host);
+    if (health != context.health.end() && health->second.health == ha::Health::alive) seen = context.now;
+    std::string why;
+    if (!can_commit(relocation, context.view)) {
+      why = "The VM was restarted, stopped or taken over while its disks were to move.";
+    } else if (context.now - seen >= absence_max_) {
+      why = "Host " + relocation.host.text + " has lost its contact.";
+    }
+    if (!why.empty()) abandonings_.want(vm, relocation.id, Error{Code::failed, why});
+  }
+}
+
+void RelocationPlanner::plan(const TaskRecord& task, const PlannerContext& context, Actions& out) {
+  const Answer answer = check_relocation(
+      {context.view, context.health, task.vm, {task.datastore, task.disk_format, task.disk, task.id.text}});
+  const auto& vm = context.view.vms.at(task.vm);
+  const auto* owner = context.view.owner(task.vm);
+  TypedTxn txn;
+  txn.conditions.push_back({key::kRelocations + task.vm.text, 0});
+  txn.conditions.push_back({key::kMotions + task.vm.text, 0});
+  txn.conditions.push_back({key::kLeader, context.view.leader->version});
+  if (!answer.reasons.empty()) {
+    // What the last move has left goes soon.
+    if (context.view.relocation(task.vm) != nullptr) return;
+    free_of_task(vm, txn);
+    fail_task(task, Error{Code::unsupported, fmt::format("{}", fmt::join(answer.reasons, "\n"))}, txn);
+    return send(task.vm, {{}, {}, {}}, std::move(txn), context, out);
+  }
+  if (!within_limits(answer.to, task.datastore, context.view)) return;
+  txn.conditions.push_back({key::kOwners + task.vm.text, owner == nullptr ? 0 : owner->version});
+  txn.conditions.push_back({key::kVms + task.vm.text, vm.version});
+  txn.writes.push_back({key::kRelocations + task.vm.text, planned(task, answer.to, context.view), 0});
+  send(task.vm, {answer.to, task.datastore, {}}, std::move(txn), context, out);
+}
+
+bool RelocationPlanner::within_limits(const HostId& host, const std::string& datastore, const View& view) const {
+  int at_host = 0, at_datastore = 0;
+  const auto count = [&](const HostId& other, const std::string& target) {
+    at_host += other == host ? 1 : 0;
+    at_datastore += target == datastore ? 1 : 0;
+  };
+  for (const auto& [vm, stored] : view.relocations) {
+    const bool copies = stored.record.phase == RelocationRecord::Phase::copying;
+    if (copies) count(stored.record.host, stored.record.what.datastore);
+  }
+  for (const auto& [vm, begun] : begun_) count(begun.host, begun.datastore);
+  return at_host < kHostMax && at_datastore < kDatastoreMax;
+}
+
+void RelocationPlanner::send(const VmId& vm, Begun begun, TypedTxn txn, const PlannerContext& context, Actions& out) {
+  const OpId op = make_op_();
+  ops_[op] = vm;
+  begun.until = context.now + kSwapPatience;
+  begun_[vm] = std::move(begun);
+  out.emplace_back(ha::action::Commit{op, std::move(txn)});
+}
+
+bool RelocationPlanner::on(const ha::event::TxnDone& done, Instant now) {
+  if (abandonings_.on(done, now)) return true;
+  auto found = ops_.find(done.op);
+  if (found == ops_.end()) return false;
+  // Unknown: patience, then the same again.
+  if (done.outcome != ha::Outcome::unknown) begun_.erase(found->second);
+  ops_.erase(found);
+  return true;
+}
+
+}  // namespace hf::motion

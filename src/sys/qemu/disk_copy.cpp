@@ -1,0 +1,239 @@
+#include "sys/qemu/disk_copy.hpp"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/log.hpp"
+#include "sys/process/unique_fd.hpp"
+
+namespace hf::qemu {
+namespace {
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr Duration kCommandLimit = 5s;
+constexpr Duration kEndLimit = 10s;
+constexpr Duration kLook = 5ms;
+constexpr std::string_view kOther = "_1";  // no name of a disk has a "_"
+constexpr std::string_view kFilter = "_m";  // of the job's own node, above both
+constexpr std::string_view kLayers[] = {"d-", "q-", "f-"};  // top to bottom
+
+std::string text_at(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+std::uint64_t number_at(const json& object, const char* name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+}
+
+bool takes_direct_io(const std::string& path) {
+  return static_cast<bool>(process::UniqueFd(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC)));
+}
+
+// What every node of the new image's names end in.
+std::string other_suffix(std::string_view node_in_use) {
+  return node_in_use.ends_with(kOther) ? std::string() : std::string(kOther);
+}
+
+bool is_before(const std::string& status, std::initializer_list<std::string_view> states) {
+  return std::find(states.begin(), states.end(), status) != states.end();
+}
+}  // namespace
+
+std::string disk_of_node(std::string_view node) {
+  for (const auto layer : kLayers) {
+    if (!node.starts_with(layer)) continue;
+    node.remove_prefix(layer.size());
+    break;
+  }
+  if (node.ends_with(kOther) || node.ends_with(kFilter)) node.remove_suffix(kOther.size());
+  return std::string(node);
+}
+
+struct DiskCopy::Job {
+  std::string id, disk, status, error;
+  std::uint64_t done = 0, all = 0;
+};
+
+Result<json> DiskCopy::ask(std::string_view command, const json& arguments) {
+  TRY_ASSIGN(const std::string answer,
+             monitor_.execute(command, arguments.empty() ? std::string() : arguments.dump(), kCommandLimit));
+  return json::parse(answer, nullptr, false);
+}
+
+Status DiskCopy::tell(std::string_view command, const json& arguments) {
+  const auto answer = ask(command, arguments);
+  return answer.ok() ? Status() : Status(answer.error());
+}
+
+std::string DiskCopy::job_of(const std::string& disk) const { return "copy-" + id_.text + "_" + disk; }
+
+Result<std::vector<DiskCopy::Job>> DiskCopy::jobs() {
+  TRY_ASSIGN(const json answer, ask("query-jobs", json::object()));
+  std::vector<Job> found;
+  const std::string prefix = job_of("");
+  for (const json& one : answer.is_array() ? answer : json::array()) {
+    const std::string id = text_at(one, "id");
+    if (!id.starts_with(prefix)) continue;
+    found.push_back({id, id.substr(prefix.size()), text_at(one, "status"), text_at(one, "error"),
+                     number_at(one, "current-progress"), number_at(one, "total-progress")});
+  }
+  return found;
+}
+
+Result<std::map<std::string, std::string>> DiskCopy::nodes_in_use() {
+  TRY_ASSIGN(const json answer, ask("query-block", json::object()));
+  std::map<std::string, std::string> nodes;
+  for (const json& one : answer.is_array() ? answer : json::array()) {
+    const auto inserted = one.find("inserted");
+    if (inserted == one.end() || !inserted->is_object()) continue;
+    const std::string node = text_at(*inserted, "node-name");
+    nodes[disk_of_node(node)] = node;
+  }
+  return nodes;
+}
+
+Result<std::map<std::string, std::string>> DiskCopy::files_by_node() {
+  TRY_ASSIGN(const json answer, ask("query-named-block-nodes", {{"flat", true}}));
+  std::map<std::string, std::string> files;
+  for (const json& one : answer.is_array() ? answer : json::array()) {
+    files[text_at(one, "node-name")] = text_at(one, "file");
+  }
+  return files;
+}
+
+Status DiskCopy::add(const CopyRequest& request, const CopyRequest::Disk& disk, const std::string& node_in_use) {
+  const std::string suffix = other_suffix(node_in_use);
+  const json cache = {{"direct", takes_direct_io(disk.path)}, {"no-flush", false}};
+  const auto node = [&](std::string_view layer) { return std::string(layer) + disk.name + suffix; };
+  // As core/vm/qemu_command makes them.
+  TRY(tell("blockdev-add", {{"node-name", node("f-")},
+                            {"driver", "file"},
+                            {"filename", disk.path},
+                            {"locking", "off"},
+                            {"aio", "threads"},
+                            {"cache", cache},
+                            {"discard", "unmap"}}));
+  TRY(tell("blockdev-add", {{"node-name", node("q-")},
+                            {"driver", disk.format == vm::DiskFormat::qcow2 ? "qcow2" : "raw"},
+                            {"file", node("f-")},
+                            {"cache", cache},
+                            {"discard", "unmap"},
+                            // What is sparse stays so also where the storage does not tell its holes.
+                            {"detect-zeroes", "unmap"}}));
+  TRY(tell("blockdev-add",
+           {{"node-name", node("d-")}, {"driver", "raw"}, {"file", node("q-")}, {"discard", "unmap"}}));
+  json mirror = {{"job-id", job_of(disk.name)},
+                 {"device", node_in_use},
+                 {"target", node("d-")},
+                 {"filter-node-name", "d-" + disk.name + std::string(kFilter)},
+                 {"sync", "full"},
+                 {"copy-mode", "write-blocking"},
+                 // The guest never pays for the copy: where it fails, it ends.
+                 {"on-source-error", "report"},
+                 {"on-target-error", "report"},
+                 {"auto-finalize", false},
+                 {"auto-dismiss", false}};
+  if (request.bytes_per_second > 0) mirror["speed"] = request.bytes_per_second / request.disks.size();
+  return tell("blockdev-mirror", mirror);
+}
+
+Status DiskCopy::begin(const CopyRequest& request) {
+  TRY_ASSIGN(const auto nodes, nodes_in_use());
+  for (const auto& disk : request.disks) {
+    const auto found = nodes.find(disk.name);
+    if (found == nodes.end()) return Error{Code::not_found, "QEMU has no disk named " + disk.name + "."};
+    // What an earlier copy that failed may have left.
+    TRY(remove_nodes(disk.name, other_suffix(found->second)));
+    if (const Status added = add(request, disk, found->second); !added.ok()) {
+      (void)end(false);  // tried again by whoever settles the relocation
+      return because("QEMU cannot copy disk " + disk.name, added.error());
+    }
+  }
+  return {};
+}
+
+Result<CopyState> DiskCopy::state() {
+  TRY_ASSIGN(const auto all, jobs());
+  CopyState state;
+  if (all.empty()) return state;
+  state.phase = CopyState::Phase::held;
+  for (const auto& job : all) {
+    state.done_bytes += job.done;
+    state.all_bytes += job.all;
+    CopyState::Phase phase = CopyState::Phase::copying;
+    if (job.status == "pending") phase = CopyState::Phase::held;
+    else if (job.status == "ready" || job.status == "standby" || job.status == "waiting")
+      phase = CopyState::Phase::ready;
+    else if (is_before(job.status, {"aborting", "concluded", "null", "undefined"}))
+      phase = CopyState::Phase::failed;
+    if (phase == CopyState::Phase::failed) state.error = job.error.empty() ? "It was cancelled." : job.error;
+    if (state.phase == CopyState::Phase::failed) continue;
+    state.phase = phase == CopyState::Phase::failed ? phase : std::min(state.phase, phase);
+  }
+  return state;
+}
+
+Status DiskCopy::hold() {
+  TRY_ASSIGN(const auto all, jobs());
+  for (const auto& job : all) {
+    if (job.status == "ready") TRY(tell("job-complete", {{"id", job.id}}));
+  }
+  return {};
+}
+
+// Until QEMU has forgotten the job.
+Status DiskCopy::finish(const Job& job, bool use_new) {
+  const auto deadline = Clock::now() + kEndLimit;
+  if (use_new && job.status == "pending") TRY(tell("job-finalize", {{"id", job.id}}));
+  if (!use_new && job.status != "concluded") TRY(tell("job-cancel", {{"id", job.id}}));
+  for (;;) {
+    TRY_ASSIGN(const auto all, jobs());
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Job& one) { return one.id == job.id; });
+    if (found == all.end()) return {};
+    if (found->status == "concluded") return tell("job-dismiss", {{"id", job.id}});
+    if (Clock::now() >= deadline) {
+      return Error{Code::timed_out, "QEMU does not end the copy of disk " + job.disk + "."};
+    }
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+Status DiskCopy::remove_nodes(const std::string& disk, const std::string& suffix) {
+  TRY_ASSIGN(const auto files, files_by_node());
+  for (const auto layer : kLayers) {
+    const std::string node = std::string(layer) + disk + suffix;
+    if (files.count(node) != 0) TRY(tell("blockdev-del", {{"node-name", node}}));
+  }
+  return {};
+}
+
+Status DiskCopy::end(bool use_new) {
+  TRY_ASSIGN(const auto all, jobs());
+  for (const auto& job : all) TRY(finish(job, use_new));
+  TRY_ASSIGN(const auto nodes, nodes_in_use());
+  TRY_ASSIGN(const auto files, files_by_node());
+  for (const auto& [disk, node] : nodes) {
+    const auto is_new = [&](const std::string& suffix) {
+      const auto file = files.find("f-" + disk + suffix);
+      return file != files.end() && file->second.find("." + id_.text + ".") != std::string::npos;
+    };
+    const std::string unused = other_suffix(node), used = unused.empty() ? std::string(kOther) : std::string();
+    // safety: the image that the record does not name is never written again.
+    if (is_new(use_new ? unused : used)) {
+      return Error{Code::failed, "QEMU still uses the " + std::string(use_new ? "old" : "new") + " image of disk " +
+                                     disk + "."};
+    }
+    TRY(remove_nodes(disk, unused));
+  }
+  return {};
+}
+
+}  // namespace hf::qemu

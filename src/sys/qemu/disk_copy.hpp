@@ -1,0 +1,55 @@
+#pragma once
+// DiskCopy: the disks of a running QEMU get other images: block jobs of kind mirror, one a disk. Its order of commands,
+// and what QEMU says of them. Any thread, one at a time for a VM; every call has a time limit.
+//
+// A mirror (`blockdev-mirror`, sync full, copy-mode write-blocking, neither auto-finalize nor auto-dismiss) copies all
+// that is allocated; the guest's writes go to both images from its begin on. `ready`: they are equal. `job-complete`
+// then brings it to `pending`: QEMU has drained the disk, flushed the new image, and lets no request begin (QEMU 7.2
+// and 10.0: block/mirror.c drains in mirror_run() and ends that in mirror_exit_common(), which `job-finalize` or
+// `job-cancel` calls). `job-finalize` puts the new nodes where the old ones were; `job-cancel` does not.
+//
+// A disk's nodes are f-, q- and d-<disk> (core/vm/qemu_command), or the same with "_1" at their end: whichever of them
+// is not in use is made for the new image. So nodes are found again by whoever comes later, as jobs are by their names.
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "port/hypervisor.hpp"
+#include "sys/qemu/qmp.hpp"
+
+namespace hf::qemu {
+
+// The disk whose node this is; the name itself where it is none's.
+std::string disk_of_node(std::string_view node);
+
+class DiskCopy {
+ public:
+  DiskCopy(QmpClient& monitor, TaskId id) : monitor_(monitor), id_(std::move(id)) {}
+
+  Status begin(const CopyRequest& request);
+  Result<CopyState> state();
+  Status hold();
+  // As Hypervisor::end_copy.
+  Status end(bool use_new);
+
+ private:
+  struct Job;
+  Result<std::vector<Job>> jobs();
+  Result<nlohmann::json> ask(std::string_view command, const nlohmann::json& arguments);
+  Status tell(std::string_view command, const nlohmann::json& arguments);
+  Status add(const CopyRequest& request, const CopyRequest::Disk& disk, const std::string& node_in_use);
+  // Disk -> its topmost node. REQUIRES: no job.
+  Result<std::map<std::string, std::string>> nodes_in_use();
+  // Node -> the file it is over.
+  Result<std::map<std::string, std::string>> files_by_node();
+  Status remove_nodes(const std::string& disk, const std::string& suffix);
+  Status finish(const Job& job, bool use_new);
+  std::string job_of(const std::string& disk) const;
+
+  QmpClient& monitor_;
+  const TaskId id_;
+};
+
+}  // namespace hf::qemu
