@@ -85,7 +85,7 @@ Result<Connections> connect(const std::string& endpoint, const ConnectionOptions
 // Destination: one listening socket, on the host's motion network.
 class Listener {
  public:
-  // "10.77.1.2:0": any free port.
+  // "10.77.1.2:0": any free port; "10.77.1.2:7450-7481": the first free one of these. Code::no_room: none is.
   static Result<Listener> open(const std::string& address);
   // With the real port.
   const std::string& endpoint() const { return endpoint_; }
@@ -96,6 +96,8 @@ class Listener {
                              Duration patience, std::shared_ptr<Failure> failure);
 
  private:
+  // Code::exists: it is in use.
+  static Result<Listener> open_port(const std::string& address);
   process::UniqueFd socket_;
   std::string endpoint_;
 };

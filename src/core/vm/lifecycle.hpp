@@ -18,9 +18,9 @@ inline constexpr std::size_t kVmStates = 8;
 // status, owner: null where the store has none (the VM never ran).
 // Code::conflict: another command is under way, or the state passes by itself; Code::invalid: illegal as
 // things are. The text says what to do instead.
-//   kill is legal while a vm.stop is under way; `active` is the task that VmRecord::active_task names, null
-//   if unknown. edit is legal while the VM runs; what it changes takes effect at the next start
-//   (`edit_waits_for_start`).
+//   kill is legal while a vm.start, stop, reset or migrate is under way; `active` is the task that
+//   VmRecord::active_task names, null if unknown. edit is legal while the VM runs; what it changes takes effect
+//   at the next start (`edit_waits_for_start`).
 Status check(Command command, const record::VmRecord& vm, const record::VmStatus* status,
              const record::OwnerRecord* owner, const record::TaskRecord* active = nullptr);
 

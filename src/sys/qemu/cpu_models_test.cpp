@@ -32,7 +32,7 @@ TEST(CpuModels, program_that_is_no_qemu_is_an_error) {
 
 TEST(BinaryWatch, tells_once_of_another_file_and_not_of_one_that_is_gone) {
   const test::TempFolder folder;
-  const std::string path = folder + "/qemu";
+  const std::string path = folder / "qemu";
   std::ofstream(path) << "one";
   BinaryWatch watch(path);
   EXPECT_FALSE(watch.changed());
