@@ -143,6 +143,10 @@ Result<std::vector<HostView>> list_hosts(Store& store) {
       ++view.vms;
       view.memory_used_mib += vm.vm.spec.memory_mib;
     }
+    // A VM on its way has its memory on both hosts, as the leader counts it.
+    for (const auto& vm : vms) {
+      if (vm.motion && vm.motion->to == host.record.host) view.memory_used_mib += vm.vm.spec.memory_mib;
+    }
     for (const auto& one : maintenance) {
       if (one.record.host == host.record.host) view.maintenance = one.record;
     }
@@ -265,12 +269,15 @@ Result<EvcView> show_evc(Store& store) {
   for (const auto& host : hosts) all.push_back(&host);
   EvcView view{cpu::explain(cluster.record, all), {}};
   for (const auto& vm : vms) {
-    const bool up = vm.owner && vm.owner->phase == OwnerRecord::Phase::claimed && !vm.owner->cpu.empty();
+    const bool up = vm.owner && vm.owner->phase == OwnerRecord::Phase::claimed;
     const auto host = std::find_if(hosts.begin(), hosts.end(),
                                    [&](const auto& one) { return up && one.host == vm.owner->host; });
     if (host == hosts.end()) continue;
+    // Empty: an earlier version started it, which knew no baseline.
+    const std::string& noted = vm.owner->cpu;
+    const std::string now = noted.empty() ? cpu::option_for(vm.vm.spec, "", host->accelerator) : noted;
     const std::string next = cpu::option_for(vm.vm.spec, cluster.record.evc, host->accelerator);
-    if (next != vm.owner->cpu) view.keep.push_back(vm.vm.spec.name);
+    if (next != now) view.keep.push_back(vm.vm.spec.name);
   }
   return view;
 }

@@ -51,7 +51,7 @@ struct HostView {
   bool connected = false;  // its session is in the store
   bool leader = false;
   int vms = 0;                        // that it owns
-  std::uint64_t memory_used_mib = 0;  // of those VMs
+  std::uint64_t memory_used_mib = 0;  // of those VMs, and of those that are on their way to it
   std::optional<record::MaintenanceRecord> maintenance;
 };
 

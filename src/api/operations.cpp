@@ -183,6 +183,16 @@ Result<TaskRecord> Operations::stop_vm(const std::string& name, int timeout_seco
   });
 }
 
+// safety: nothing commits once the record is gone, and one that has committed has changed its version: the VM is killed
+// on the host that has it. A committed one stays: it is the note that the new host's datastore record is to be written.
+Status Operations::end_motion(const VmId& vm, Txn& txn) {
+  TRY_ASSIGN(const auto motion, read_or_none<record::MotionRecord>(store_, key::kMotions + vm.text));
+  if (motion.version != 0 && motion.record.phase == record::MotionRecord::Phase::committed) return {};
+  txn.conditions.push_back({motion.key, motion.version});
+  if (motion.version != 0) txn.writes.push_back(erase(motion.key));
+  return {};
+}
+
 Result<TaskRecord> Operations::kill_vm(const std::string& name, const Actor& by) {
   return run_task("VM " + name, TaskKind::vm_kill, by, [&]() -> Result<Plan> {
     TRY_ASSIGN(const Target target, load(name));
@@ -200,6 +210,7 @@ Result<TaskRecord> Operations::kill_vm(const std::string& name, const Actor& by)
       plan.txn.conditions.push_back({target.active.key, target.active.version});
       plan.txn.writes.push_back(put(target.active.key, record::encode(old)));
     }
+    TRY(end_motion(changed.id, plan.txn));
     return plan;
   });
 }

@@ -66,8 +66,8 @@ class Operations {
   Result<record::TaskRecord> start_vm(const std::string& name, const std::string& host, const Actor& by);
   // Graceful for `timeout_seconds` (0: as the spec says), then forced.
   Result<record::TaskRecord> stop_vm(const std::string& name, int timeout_seconds, const Actor& by);
-  // At once. Overrides a vm.start, vm.stop or vm.reset that is under way: that task fails with
-  // Code::conflict.
+  // At once. Overrides a vm.start, stop, reset or migrate that is under way: that task fails with Code::conflict; a
+  // motion ends with it, on whichever host the VM is by then.
   Result<record::TaskRecord> kill_vm(const std::string& name, const Actor& by);
   Result<record::TaskRecord> reset_vm(const std::string& name, const Actor& by);
   // Moves a running VM to another host, or a VM's disks to another datastore. Code::invalid: no such host, it is there
@@ -132,6 +132,7 @@ class Operations {
   Result<bool> settle(const Txn& txn, const std::function<Result<bool>()>& landed);
   Status run_write(const std::string& subject, const std::function<Result<Txn>()>& attempt);
 
+  Status end_motion(const VmId& vm, Txn& txn);
   Result<Txn> plan_cancel(const std::string& id);
   Status require_level(const record::ClusterRecord& cluster, int level);
   Result<Txn> plan_evc(const std::string& wanted);

@@ -7,7 +7,6 @@
 
 #include "api/testing_cluster.hpp"
 #include "api/to_json.hpp"
-#include "core/vm/qemu_command.hpp"
 
 namespace hf::api {
 namespace {
@@ -236,6 +235,39 @@ TEST_F(OperationsTest, a_vm_that_moves_refuses_commands_and_says_how_to_cancel) 
       "task cancel t-move.";
   expect_error(operations_.migrate_vm("web", {}, by_), Code::conflict, sentence);
   expect_error(operations_.stop_vm("web", 0, by_), Code::conflict, sentence);
+}
+
+TEST_F(OperationsTest, kill_of_a_vm_that_moves_ends_the_motion_in_the_same_swap) {
+  cluster_.run_vm("web", "host1", 512);
+  const auto motion = cluster_.begin_motion("web", TaskId("t-move"));
+  const auto killed = operations_.kill_vm("web", by_);
+  ASSERT_TRUE(killed.ok()) << killed.error().what;
+  EXPECT_EQ(store_.get(key::kMotions + motion.vm.text).code(), Code::not_found);
+  const auto task = show_task(store_, "t-move");
+  EXPECT_EQ(task->state, TaskState::failed);
+  EXPECT_NE(task->message.find("overridden"), std::string::npos);
+  EXPECT_NE(task->finished, 0);
+  EXPECT_EQ(show_vm(store_, "web")->vm.active_task, killed->id);
+  EXPECT_EQ(show_vm(store_, "web")->vm.desired, Desired::stopped);
+}
+
+TEST_F(OperationsTest, kill_of_a_vm_that_has_arrived_leaves_the_note_of_its_motion) {
+  cluster_.run_vm("web", "host1", 512);
+  auto motion = cluster_.begin_motion("web", TaskId("t-move"));
+  motion.phase = record::MotionRecord::Phase::committed;
+  store_.put(key::kMotions + motion.vm.text, record::encode(motion));
+  ASSERT_TRUE(operations_.kill_vm("web", by_).ok());
+  EXPECT_TRUE(store_.get(key::kMotions + motion.vm.text).ok());
+}
+
+TEST_F(OperationsTest, memory_of_a_vm_on_its_way_is_used_at_both_hosts) {
+  cluster_.run_vm("web", "host1", 512);
+  cluster_.begin_motion("web", TaskId("t-move"));
+  EXPECT_EQ(show_host(store_, "host1")->memory_used_mib, 512u);
+  EXPECT_EQ(show_host(store_, "host2")->memory_used_mib, 512u);
+  finish(created("db", 1800));
+  expect_error(operations_.start_vm("db", "host2", by_), Code::no_room,
+               "Host host2 has 1536 MiB free; VM db needs 1800 MiB.");
 }
 
 TEST_F(OperationsTest, a_dry_run_says_where_a_vm_would_go) {
@@ -675,11 +707,13 @@ TEST_F(OperationsTest, baseline_waits_until_every_host_knows_of_baselines) {
 TEST_F(OperationsTest, vms_that_see_another_cpu_than_their_next_start_gives_are_named) {
   cluster_.run_vm("web", "host1", 512);
   const auto id = show_vm(store_, "web")->vm.id;
+  EXPECT_TRUE(show_evc(store_)->keep.empty());
+  EXPECT_EQ(operations_.set_evc("auto")->keep, std::vector<std::string>{"web"}) << "an earlier version started it";
   auto owner = *show_vm(store_, "web")->owner;
-  owner.cpu = vm::kPinnedCpu;
+  owner.cpu = cpu::option_for({}, "Westmere-v2", "tcg");
   store_.put(key::kOwners + id.text, record::encode(owner));
   EXPECT_TRUE(show_evc(store_)->keep.empty());
-  EXPECT_EQ(operations_.set_evc("auto")->keep, std::vector<std::string>{"web"});
+  EXPECT_EQ(operations_.set_evc("off")->keep, std::vector<std::string>{"web"});
 }
 
 TEST_F(OperationsTest, edit_of_hardware_is_noted_with_its_generation) {

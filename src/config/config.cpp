@@ -1,5 +1,6 @@
 #include "config/config.hpp"
 
+#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -104,6 +105,13 @@ void read_qemu(const json& j, QemuConfig& qemu, std::string& mistake) {
   reader.number("nice", qemu.nice, -20, 19);
 }
 
+bool is_port_range(const std::string& text) {
+  constexpr int kPortMax = 65535;
+  int first = 0, last = 0, read = 0;
+  const bool two = std::sscanf(text.c_str(), "%5d-%5d%n", &first, &last, &read) == 2;
+  return two && static_cast<std::size_t>(read) == text.size() && 0 < first && first <= last && last <= kPortMax;
+}
+
 void read_daemon(const json& j, HostConfig& config, std::string& mistake) {
   Reader reader(j, "", mistake);
   reader.text("host", config.host);
@@ -112,6 +120,7 @@ void read_daemon(const json& j, HostConfig& config, std::string& mistake) {
   reader.text("api_advertise", config.api_advertise);
   reader.text("heartbeat_listen", config.heartbeat_listen);
   reader.text("motion_address", config.motion_address);
+  reader.text("motion_ports", config.motion_ports);
   reader.number("heartbeat_ms", config.heartbeat_ms, 10, 60'000);
   if (const json* store = reader.object("store")) read_store(*store, config.store, mistake);
   if (const json* pki = reader.object("pki")) read_pki(*pki, config.pki, mistake);
@@ -121,6 +130,9 @@ void read_daemon(const json& j, HostConfig& config, std::string& mistake) {
   if (const json* qemu = reader.object("qemu")) read_qemu(*qemu, config.qemu, mistake);
   reader.number("memory_mib", config.memory_mib, 0, INT64_MAX);
   reader.number("cpus", config.cpus, 0, 4096);
+  if (!is_port_range(config.motion_ports)) {
+    reader.complain("motion_ports", "must be the first and the last port, such as \"7450-7481\"");
+  }
   if (config.host.empty()) reader.complain("host", "is needed: the name of this host in the cluster");
   if (config.cluster_id.empty()) reader.complain("cluster_id", "is needed");
 }
@@ -157,6 +169,7 @@ std::string to_json(const HostConfig& c) {
   j["api_advertise"] = c.api_advertise;
   j["heartbeat_listen"] = c.heartbeat_listen;
   if (!c.motion_address.empty()) j["motion_address"] = c.motion_address;
+  if (c.motion_ports != HostConfig{}.motion_ports) j["motion_ports"] = c.motion_ports;
   j["heartbeat_ms"] = c.heartbeat_ms;
   j["store"] = store;
   j["pki"] = ordered{{"ca", c.pki.ca}, {"certificate", c.pki.certificate}, {"key", c.pki.key}};

@@ -44,6 +44,7 @@ struct HostConfig {
   std::string api_advertise;  // how other hosts reach it: "10.0.0.1:7443"
   std::string heartbeat_listen = "0.0.0.0:7444";
   std::string motion_address;  // where VMs in motion come in: "10.0.1.1"; empty: api_advertise's
+  std::string motion_ports = "7450-7481";  // one for each that comes in; outside of the kernel's ip_local_port_range
   int heartbeat_ms = 1000;  // the cluster's, as in its ClusterRecord: the guard derives its deadline from it
   StoreConfig store;
   PkiConfig pki;

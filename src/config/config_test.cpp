@@ -59,5 +59,15 @@ TEST(HostConfig, wrong_values_are_named) {
   EXPECT_NE(mistake("{}").find("\"host\" is needed"), std::string::npos);
 }
 
+TEST(Config, motion_ports_are_a_range) {
+  const auto with = [](const std::string& ports) {
+    return parse_config(R"({"host":"a","cluster_id":"c","motion_ports":")" + ports + R"("})", "config.json");
+  };
+  EXPECT_EQ(with("7500-7501")->motion_ports, "7500-7501");
+  for (const auto* wrong : {"7500", "7501-7500", "0-7500", "7500-65536", "7500-7501x", ""}) {
+    EXPECT_EQ(with(wrong).code(), Code::invalid) << wrong;
+  }
+}
+
 }  // namespace
 }  // namespace hf::config

@@ -166,6 +166,7 @@ Motions::Place motion_place(const config::HostConfig& config, const qemu::QemuOp
   place.address = !config.motion_address.empty()
                       ? config.motion_address
                       : config.api_advertise.substr(0, config.api_advertise.rfind(':'));
+  place.ports = config.motion_ports;
   place.pki = config.pki;
   place.run_dir = [qemu](const VmId& vm) { return qemu.dir_of(vm).path; };
   return place;

@@ -121,7 +121,7 @@ Result<Motions::Listening> Motions::receive(const record::MotionRecord& motion, 
   listening.token = pki::random_hex(32);
   motion::Receive order;
   order.leg = leg_of(motion, motion.from, listening.token);
-  order.address = place_.address + ":0";
+  order.address = place_.address + ":" + place_.ports;
   for (const auto& nic : spec.nics) order.macs.push_back(nic.mac);
   TRY_ASSIGN(const RunningPtr running, start(motion, order));
   std::unique_lock lock(running->mutex);

@@ -21,6 +21,7 @@ class Motions {
   struct Place {
     motion::MotionProgram program;  // its cgroup is made: beside the VMs', which the guard freezes
     std::string address;            // "10.77.1.2": where sources reach this host
+    std::string ports;              // "7450-7481": on one of these
     config::PkiConfig pki;
     std::function<std::string(const VmId&)> run_dir;
   };

@@ -24,6 +24,12 @@ void break_at(std::string_view when, const ha::TypedTxn& txn) {
   }
 }
 
+// Ended, and by this write.
+bool is_new_end(const record::TaskRecord& task) {
+  using State = record::TaskState;
+  return task.finished == 0 && (task.state == State::succeeded || task.state == State::failed);
+}
+
 // events/ and secrets/ mean nothing to the deciding code, and there are many events.
 bool concerns_decisions(const std::string& at) {
   return at.compare(0, key::kEvents.size(), key::kEvents) != 0 && at.compare(0, 8, "secrets/") != 0;
@@ -39,6 +45,11 @@ Txn to_txn(const ha::TypedTxn& typed, const HostId& self) {
     if (const auto* status = std::get_if<record::VmStatus>(&write.value)) {
       record::VmStatus dated = *status;  // the deciding code knows no wall clock
       dated.since = sys::wall_ms();
+      text = record::encode(dated);
+    }
+    if (const auto* task = std::get_if<record::TaskRecord>(&write.value); task != nullptr && is_new_end(*task)) {
+      record::TaskRecord dated = *task;
+      dated.finished = sys::wall_ms();
       text = record::encode(dated);
     }
     txn.writes.push_back({write.key, std::move(text), LeaseId{write.lease}, erase});

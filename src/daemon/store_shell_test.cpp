@@ -49,6 +49,11 @@ class StoreShellTest : public ::testing::Test {
     ADD_FAILURE() << "the event did not come";
     return {};
   }
+  record::TaskRecord written(const record::TaskRecord& task) {
+    ha::TypedTxn txn;
+    txn.writes.push_back({key::kTasks + "t-1", task, 0});
+    return *record::decode<record::TaskRecord>(to_txn(txn, HostId("host1")).writes.front().value);
+  }
   ha::TypedTxn owner_txn() {
     ha::TypedTxn txn;
     record::OwnerRecord owner;
@@ -140,6 +145,17 @@ TEST_F(StoreShellTest, a_read_of_an_absent_key_says_as_of_when) {
   EXPECT_TRUE(read.ok);
   EXPECT_TRUE(std::holds_alternative<std::monostate>(read.state.value));
   EXPECT_GE(read.as_of, done.version);
+}
+
+TEST_F(StoreShellTest, task_that_ends_gets_its_time_once) {
+  record::TaskRecord task;
+  task.state = record::TaskState::running;
+  EXPECT_EQ(written(task).finished, 0);
+  task.state = record::TaskState::failed;
+  EXPECT_GT(written(task).finished, 0);
+  task.state = record::TaskState::succeeded;
+  task.finished = 7;  // a report is added to it later
+  EXPECT_EQ(written(task).finished, 7);
 }
 
 }  // namespace

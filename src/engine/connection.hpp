@@ -94,7 +94,7 @@ Result<std::unique_ptr<Connection>> connect_tunnel(const std::string& endpoint, 
 // Destination: one listening socket, on the host's motion network.
 class Listener {
  public:
-  // "10.77.1.2:0": any free port.
+  // "10.77.1.2:0": any free port; "10.77.1.2:7450-7481": the first free one of these. Code::no_room: none is.
   static Result<Listener> open(const std::string& address);
   // With the real port.
   const std::string& endpoint() const { return endpoint_; }
@@ -112,6 +112,8 @@ class Listener {
                                                     const Failure& failure);
 
  private:
+  // Code::exists: it is in use.
+  static Result<Listener> open_port(const std::string& address);
   process::UniqueFd socket_;
   std::string endpoint_;
 };

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 
@@ -250,12 +251,25 @@ Result<LabState> list(const std::string& base, const std::string& name) {
   return lab;
 }
 
+namespace {
+// Nothing of it runs any more, not even what its own faults never end: somebody killed it all, from outside.
+bool is_dead(const LabState& lab) {
+  const auto off = [](const HostState& host) { return host.power == HostState::Power::off; };
+  return std::all_of(lab.hosts.begin(), lab.hosts.end(), off) && !cgroup::is_populated(lab.layout.relay_cgroup());
+}
+}  // namespace
+
 Result<LabState> up(const LabOptions& options, const Progress& progress) {
   TRY(require_root());
   TRY(check(options.config));
   const std::string& name = options.config.name;
   TRY_ASSIGN(const Fd held, lock(options.base));
   auto present = list(options.base, name);
+  if (present && is_dead(*present)) {
+    progress("remains of a lab whose processes are all gone");
+    TRY(take_down(present->layout));
+    present = Error{Code::not_found, ""};
+  }
   if (present) {
     if (present->config.hosts == options.config.hosts) return present;
     return Error{Code::exists,

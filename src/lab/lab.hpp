@@ -51,7 +51,8 @@ struct LabState {
   std::vector<HostState> hosts;
 };
 
-// Code::exists: it is there with another number of hosts. Code::unsupported: programs are missing, with the
+// Remains of a lab whose processes are all gone are removed first. Code::exists: it is there with another number of
+// hosts. Code::unsupported: programs are missing, with the
 // apt-get line. Code::conflict: remains of a lab from before a restart of the machine. Anything that fails
 // takes back what was made.
 Result<LabState> up(const LabOptions& options, const Progress& progress);

@@ -131,6 +131,17 @@ TEST_F(Lab, second_up_shows_what_is_there) {
   EXPECT_NE(other.error().what.find("there with 3 hosts"), std::string::npos);
 }
 
+TEST_F(Lab, up_replaces_remains_whose_processes_are_all_gone) {
+  ASSERT_TRUE(cgroup::kill(state().layout.cgroup()).ok());
+  const auto again = lab({"up", "--stand-in"});
+  ASSERT_TRUE(again.ok()) << again.error().what;
+  EXPECT_TRUE(eventually([&] { return has_all_services(1) && has_all_services(3); }));
+  // A lab whose hosts are merely off is no remains.
+  ASSERT_TRUE(lab({"fault", "all", "power"}).ok());
+  ASSERT_TRUE(lab({"up", "--stand-in"}).ok());
+  EXPECT_EQ(host(1).power, HostState::Power::off);
+}
+
 TEST_F(Lab, power_cut_ends_everything_and_heal_brings_it_back) {
   ASSERT_TRUE(eventually([&] { return has_all_services(2); }));
   ASSERT_TRUE(lab({"fault", "host2", "power"}).ok());

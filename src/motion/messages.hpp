@@ -49,7 +49,7 @@ struct Send {
 // The first message to `holdfast-motion receive`.
 struct Receive {
   Leg leg;
-  std::string address;      // "10.77.1.2:0"
+  std::string address;      // as engine::Listener::open
   Duration patience = 60s;  // until the source has connected
   std::vector<std::string> macs;  // of the guest's NICs, in the spec's order
   bool operator==(const Receive&) const = default;

@@ -12,6 +12,7 @@
 //                    there and all of it waits at the destination (or the store still holds that one to be alive)
 //   memory           a guest that runs has all of its memory: nothing of it is lost, and it does not boot anew, unless
 //                    its QEMU or its host died, it was stopped, or taken over
+//   cpu              a guest sees the processor that it booted with, wherever it goes
 //   room             no decision gives a host more VMs, or more motions, than it can take, as the decider sees it
 //   maintenance      no host is given a VM, nor a motion to it, while its maintenance record is in the store
 //   images           a guest begins with an image that holds every write it was told of; after each write the image

@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "core/ha/task_end.hpp"
+#include "core/motion/motion.hpp"
 #include "core/motion/relocation.hpp"
 #include "sim/world.hpp"
 
@@ -56,6 +58,7 @@ bool User::command(const VmId& id, TaskKind kind) {
   const auto* entry = w_.store.get(key::kVms + id.text);
   if (entry == nullptr) return false;
   auto vm = std::get<record::VmRecord>(entry->value);
+  if (!vm.active_task.empty() && kind == TaskKind::vm_kill && kill_moving(vm, entry->version)) return true;
   if (!vm.active_task.empty()) {
     w_.trace([&] {
       return fmt::format("user: {} {}: refused, another command is under way", name_of(kind), id.text);
@@ -70,6 +73,34 @@ bool User::command(const VmId& id, TaskKind kind) {
   if (kind == TaskKind::vm_start) vm.desired = Desired::running;
   if (kind == TaskKind::vm_stop || kind == TaskKind::vm_kill) vm.desired = Desired::stopped;
   return ask(std::move(vm), entry->version, std::move(task));
+}
+
+// As the API does it: the kill takes the place of the motion, whose record goes in the same swap.
+bool User::kill_moving(record::VmRecord vm, ha::Version read) {
+  const auto* active = w_.store.get(key::kTasks + vm.active_task.text);
+  const auto* moving = active == nullptr ? nullptr : std::get_if<record::TaskRecord>(&active->value);
+  if (moving == nullptr || moving->kind != TaskKind::vm_migrate || vm.desired != Desired::running) return false;
+  const auto* motion = w_.store.get(key::kMotions + vm.id.text);
+  const bool pending = motion != nullptr && std::get<record::MotionRecord>(motion->value).phase !=
+                                                record::MotionRecord::Phase::committed;
+  vm.desired = Desired::stopped;
+  record::TaskRecord task;
+  task.id = TaskId(fmt::format("task-{}", ++tasks_));
+  task.kind = TaskKind::vm_kill;
+  task.vm = vm.id;
+  task.state = record::TaskState::running;
+  vm.active_task = task.id;
+  const Error why{Code::conflict, "It was overridden."};
+  ha::TypedTxn txn;
+  txn.conditions.push_back({key::kVms + vm.id.text, read});
+  if (motion == nullptr || pending) {
+    txn.conditions.push_back({key::kMotions + vm.id.text, motion == nullptr ? 0 : motion->version});
+  }
+  if (pending) txn.writes.push_back({key::kMotions + vm.id.text, {}, 0});
+  ha::end_task(*moving, &why, txn);
+  txn.writes.push_back({key::kVms + vm.id.text, vm, 0});
+  txn.writes.push_back({key::kTasks + task.id.text, task, 0});
+  return w_.service.commit_now(txn);
 }
 
 bool User::migrate(const VmId& id, const HostId& to) {

@@ -33,6 +33,7 @@ class User {
   void end() { ++generation_; }
 
  private:
+  bool kill_moving(record::VmRecord vm, ha::Version read);
   // Makes the task the VM's, as it was read with that version. False: refused.
   bool ask(record::VmRecord vm, ha::Version read, record::TaskRecord task);
   void next();

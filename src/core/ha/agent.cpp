@@ -6,13 +6,13 @@
 
 #include "base/ensure.hpp"
 #include "core/cpu/evc.hpp"
+#include "core/ha/task_end.hpp"
 
 namespace hf::ha {
 namespace {
 using record::Desired;
 using record::OwnerRecord;
 using record::TaskKind;
-using record::TaskState;
 using record::VmState;
 using Phase = OwnerRecord::Phase;
 namespace key = record::key;
@@ -408,24 +408,17 @@ void Agent::release(const VmId& vm, record::VmStatus status, const Error* error,
 }
 
 void Agent::add_finished_task(const VmId& vm, const Error* error, const AgentContext& context, TypedTxn& txn,
-                              record::VmRecord* changed) const {
+                              const record::VmRecord* changed) const {
   const auto& stored = context.view.vms.at(vm);
-  record::VmRecord record = changed != nullptr ? *changed : stored.record;
   if (const auto* active = active_task(vm, context.view)) {
     record::TaskRecord task = *active;
-    task.state = error == nullptr ? TaskState::succeeded : TaskState::failed;
-    task.progress = 100;
-    if (error != nullptr) {
-      task.error_code = info(error->code).name;
-      task.message = error->what;
-    } else if (auto local = locals_.find(vm); task.kind == TaskKind::vm_migrate && local != locals_.end()) {
+    auto local = locals_.find(vm);
+    if (error == nullptr && task.kind == TaskKind::vm_migrate && local != locals_.end()) {
       task.report.resume_us = static_cast<std::uint64_t>(local->second.stood / std::chrono::microseconds(1));
     }
-    txn.writes.push_back({key::kTasks + task.id.text, task, 0});
+    end_task(std::move(task), error, txn);
   }
-  record.active_task = TaskId();
-  txn.conditions.push_back({key::kVms + vm.text, stored.version});
-  txn.writes.push_back({key::kVms + vm.text, record, 0});
+  free_of_task(changed != nullptr ? *changed : stored.record, stored.version, txn);
 }
 
 void Agent::report_up(const VmId& vm, Local& local, const AgentContext& context, Actions& out) {

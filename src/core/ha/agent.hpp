@@ -156,7 +156,7 @@ class Agent {
   const record::TaskRecord* active_task(const VmId& vm, const View& view) const;
   record::VmStatus status(const VmId& vm, record::VmState state, Epoch epoch, std::string message) const;
   void add_finished_task(const VmId& vm, const Error* error, const AgentContext& context, TypedTxn& txn,
-                         record::VmRecord* changed = nullptr) const;
+                         const record::VmRecord* changed = nullptr) const;
 
   const HostId self_;
   const Timing timing_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/ha/task_end.hpp"
+
 namespace hf::ha {
 namespace {
 using record::Desired;
@@ -372,22 +374,13 @@ void Leader::end_task(const VmId& vm, const Error* error, const LeaderContext& c
   auto found = context.view.tasks.find(stored.record.active_task);
   if (found == context.view.tasks.end()) return;
   TypedTxn txn;
-  record::TaskRecord task = found->second.record;
-  task.state = error == nullptr ? record::TaskState::succeeded : record::TaskState::failed;
-  task.progress = 100;
   record::VmRecord record = stored.record;
-  if (error != nullptr) {
-    task.error_code = info(error->code).name;
-    task.message = error->what;
-    record.desired = Desired::stopped;
-  }
-  record.active_task = TaskId();
-  txn.conditions.push_back({key::kVms + vm.text, stored.version});
+  if (error != nullptr) record.desired = Desired::stopped;
+  free_of_task(std::move(record), stored.version, txn);
   // Decided by what is seen of the owner: an assignment that is not in the view yet makes it moot.
   const auto* owner = context.view.owner(vm);
   txn.conditions.push_back({key::kOwners + vm.text, owner == nullptr ? 0 : owner->version});
-  txn.writes.push_back({key::kVms + vm.text, record, 0});
-  txn.writes.push_back({key::kTasks + task.id.text, task, 0});
+  ha::end_task(found->second.record, error, txn);
   send(vm, std::move(txn), context, out);
 }
 

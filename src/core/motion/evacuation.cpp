@@ -6,6 +6,8 @@
 #include <set>
 #include <vector>
 
+#include "core/ha/task_end.hpp"
+
 namespace hf::motion {
 namespace {
 using record::MaintenanceRecord;
@@ -163,8 +165,9 @@ void Evacuation::call_off(Round& round, Actions& out) {
     if (view.motion(task.vm) != nullptr || owner->record.motion == id) continue;
     if (in_flight(key::kVms + task.vm.text, round.context.now)) continue;
     TypedTxn txn;
-    free_of_task(vm->second, txn);
-    fail_task(task, Error{Code::conflict, "It was cancelled: the VM need not leave its host any more."}, txn);
+    const Error why{Code::conflict, "It was cancelled: the VM need not leave its host any more."};
+    ha::free_of_task(vm->second.record, vm->second.version, txn);
+    ha::end_task(task, &why, txn);
     txn.conditions.push_back({key::kOwners + task.vm.text, owner->version});
     txn.conditions.push_back({key::kMotions + task.vm.text, 0});
     txn.conditions.push_back({key::kLeader, view.leader->version});

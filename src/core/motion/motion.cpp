@@ -1,5 +1,7 @@
 #include "core/motion/motion.hpp"
 
+#include "core/ha/task_end.hpp"
+
 namespace hf::motion {
 namespace {
 using record::MotionRecord;
@@ -42,20 +44,6 @@ std::vector<ha::KeyState> told_by_source(const ha::event::Arrived& word, const H
           {key::kMotions + word.vm.text, word.version, committed}};
 }
 
-void free_of_task(const ha::Stored<record::VmRecord>& vm, TypedTxn& txn) {
-  record::VmRecord freed = vm.record;
-  freed.active_task = TaskId();
-  txn.conditions.push_back({key::kVms + freed.id.text, vm.version});
-  txn.writes.push_back({key::kVms + freed.id.text, freed, 0});
-}
-
-void fail_task(record::TaskRecord task, const Error& why, TypedTxn& txn) {
-  task.state = record::TaskState::failed;
-  task.error_code = info(why.code).name;
-  task.message = why.what;
-  txn.writes.push_back({key::kTasks + task.id.text, task, 0});
-}
-
 std::optional<TypedTxn> ending(const VmId& vm, const TaskId& id, const Error& why, const View& view) {
   const auto* motion = view.motion(vm);
   if (motion == nullptr || motion->record.id != id || standing(motion->record, view) == Standing::arrived) {
@@ -68,8 +56,8 @@ std::optional<TypedTxn> ending(const VmId& vm, const TaskId& id, const Error& wh
   auto record = view.vms.find(vm);
   auto task = view.tasks.find(id);
   if (record == view.vms.end() || record->second.record.active_task != id) return txn;
-  free_of_task(record->second, txn);
-  if (task != view.tasks.end()) fail_task(task->second.record, why, txn);
+  ha::free_of_task(record->second.record, record->second.version, txn);
+  if (task != view.tasks.end()) ha::end_task(task->second.record, &why, txn);
   return txn;
 }
 

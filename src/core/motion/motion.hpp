@@ -41,10 +41,6 @@ record::OwnerRecord committed_owner(const record::MotionRecord& motion, const re
 // What the view shall take in on the source's word; empty: the word says nothing new, or nothing that fits.
 std::vector<ha::KeyState> told_by_source(const ha::event::Arrived& word, const HostId& self, const View& view);
 
-// Two parts of a swap: the VM has no task any more, on the condition of its version; the task has failed, and why.
-void free_of_task(const ha::Stored<record::VmRecord>& vm, TypedTxn& txn);
-void fail_task(record::TaskRecord task, const Error& why, TypedTxn& txn);
-
 // Erases the motion and ends its task with `why`. nullopt: there is none with that id, or it has arrived.
 // The user's cancel is this swap as well.
 std::optional<TypedTxn> ending(const VmId& vm, const TaskId& id, const Error& why, const View& view);

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/ha/task_end.hpp"
+
 namespace hf::motion {
 namespace {
 using record::MotionRecord;
@@ -142,8 +144,10 @@ bool Planner::within_limits(const HostId& host, const PlannerContext& context) c
 void Planner::refuse(const TaskRecord& task, const std::vector<std::string>& reasons, const PlannerContext& context,
                      Actions& out) {
   TypedTxn txn;
-  free_of_task(context.view.vms.at(task.vm), txn);
-  fail_task(task, Error{Code::unsupported, fmt::format("{}", fmt::join(reasons, "\n"))}, txn);
+  const auto& vm = context.view.vms.at(task.vm);
+  const Error why{Code::unsupported, fmt::format("{}", fmt::join(reasons, "\n"))};
+  ha::free_of_task(vm.record, vm.version, txn);
+  ha::end_task(task, &why, txn);
   txn.conditions.push_back({key::kLeader, context.view.leader->version});
   txn.conditions.push_back({key::kMotions + task.vm.text, 0});
   MotionRecord none;

@@ -135,7 +135,7 @@ Status check_task(Command command, const record::VmRecord& vm, const record::Tas
   const bool is_known = active != nullptr && active->id == vm.active_task;
   const bool ends_with_it =
       is_known && (active->kind == TaskKind::vm_start || active->kind == TaskKind::vm_stop ||
-                   active->kind == TaskKind::vm_reset);
+                   active->kind == TaskKind::vm_reset || active->kind == TaskKind::vm_migrate);
   if (command == Command::kill && ends_with_it) return {};
   const std::string kind = is_known ? std::string(record::name_of(active->kind)) : "another command";
   const bool can_be_cancelled = is_known && active->kind == TaskKind::vm_migrate;

@@ -20,9 +20,9 @@ inline constexpr std::size_t kVmStates = 8;
 // things are. The text says what to do instead.
 //   relocate: its disks go elsewhere, its guest stays: of a VM that runs or is
 //   paused by a disk error, or of one that is off.
-//   kill is legal while a vm.stop is under way; `active` is the task that VmRecord::active_task names, null
-//   if unknown. edit is legal while the VM runs; what it changes takes effect at the next start
-//   (`edit_waits_for_start`).
+//   kill is legal while a vm.start, stop, reset or migrate is under way; `active` is the task that
+//   VmRecord::active_task names, null if unknown. edit is legal while the VM runs; what it changes takes effect
+//   at the next start (`edit_waits_for_start`).
 Status check(Command command, const record::VmRecord& vm, const record::VmStatus* status,
              const record::OwnerRecord* owner, const record::TaskRecord* active = nullptr);
 

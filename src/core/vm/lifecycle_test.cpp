@@ -109,7 +109,7 @@ TEST(LifeCycle, owner_counts_for_more_than_the_status) {
   EXPECT_TRUE(check(Command::remove, web(Desired::stopped), nullptr, &released).ok());
 }
 
-TEST(LifeCycle, one_command_at_a_time_but_kill_overrides_start_stop_and_reset) {
+TEST(LifeCycle, one_command_at_a_time_but_kill_overrides_start_stop_reset_and_migrate) {
   VmRecord vm = web(Desired::stopped);
   vm.active_task = TaskId("task-7");
   const VmStatus status = in(VmState::stopping);
@@ -127,7 +127,7 @@ TEST(LifeCycle, one_command_at_a_time_but_kill_overrides_start_stop_and_reset) {
               "VM web is busy: vm.stop (task task-7) is under way. Try again when it has ended.");
   }
   EXPECT_EQ(check(Command::kill, vm, &status, nullptr).code(), Code::conflict);
-  for (TaskKind kind : {TaskKind::vm_start, TaskKind::vm_reset}) {
+  for (TaskKind kind : {TaskKind::vm_start, TaskKind::vm_reset, TaskKind::vm_migrate}) {
     task.kind = kind;
     EXPECT_TRUE(check(Command::kill, vm, &status, nullptr, &task).ok());
   }

@@ -375,6 +375,18 @@ Result<std::unique_ptr<Connection>> connect_tunnel(const std::string& endpoint, 
 }
 
 Result<Listener> Listener::open(const std::string& address) {
+  const std::size_t dash = address.rfind('-'), colon = address.rfind(':');
+  if (dash == std::string::npos || colon == std::string::npos || dash < colon) return open_port(address);
+  const int first = std::atoi(address.c_str() + colon + 1), last = std::atoi(address.c_str() + dash + 1);
+  for (int port = first; port <= last; ++port) {
+    auto listener = open_port(fmt::format("{}:{}", address.substr(0, colon), port));
+    if (listener.ok() || listener.code() != Code::exists) return listener;
+  }
+  return Error{Code::no_room, fmt::format("All ports for VMs in motion are in use at {}. Wait until other motions have "
+                                          "ended, or give more of them as motion_ports in config.json.", address)};
+}
+
+Result<Listener> Listener::open_port(const std::string& address) {
   TRY_ASSIGN(const Address where, address_of(address));
   Listener listener;
   listener.socket_.reset(::socket(where.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -382,8 +394,10 @@ Result<Listener> Listener::open(const std::string& address) {
   const int yes = 1;
   ::setsockopt(listener.socket_.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   if (::bind(listener.socket_.get(), where.get(), where.size) != 0 ||
-      ::listen(listener.socket_.get(), kBacklog) != 0)
+      ::listen(listener.socket_.get(), kBacklog) != 0) {
+    if (errno == EADDRINUSE) return Error{Code::exists, "Something else waits on " + address + " already."};
     return from_errno("Cannot wait for page streams on " + address, errno);
+  }
   sockaddr_storage real{};
   socklen_t size = sizeof real;
   ENSURE(::getsockname(listener.socket_.get(), reinterpret_cast<sockaddr*>(&real), &size) == 0,

@@ -232,5 +232,18 @@ TEST(TokenBucket, lets_the_rate_pass_and_makes_up_for_no_long_pause) {
   EXPECT_EQ(last, start + 1h + 10ms);
 }
 
+TEST(Listening, takes_the_first_free_port_of_a_range_and_says_so_when_none_is) {
+  const auto any = Listener::open("127.0.0.1:0");
+  ASSERT_TRUE(any.ok());
+  const std::string endpoint = any->endpoint(), port = endpoint.substr(endpoint.rfind(':') + 1);
+  const auto none = Listener::open("127.0.0.1:" + port + "-" + port);
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.code(), Code::no_room);
+  EXPECT_NE(none.error().what.find("motion_ports"), std::string::npos);
+  const auto next = Listener::open("127.0.0.1:" + port + "-" + std::to_string(std::stoi(port) + 20));
+  ASSERT_TRUE(next.ok()) << next.error().what;
+  EXPECT_NE(next->endpoint(), endpoint);
+}
+
 }  // namespace
 }  // namespace hf::engine

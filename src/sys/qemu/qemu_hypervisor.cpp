@@ -238,6 +238,7 @@ void QemuHypervisor::adopt_one(const VmId& vm) {
     // One that does not answer had been resumed and is frozen.
     if (status == "prelaunch") return clean_up_unborn(vm, "a VM that was launched but not resumed is ended");
     machine->vm.guest = guest_state(status);
+    process::end_hurry(record->pid, options_.nice);  // of a motion whose processes were killed with that daemon
   }
   machine->ended = !is_ours;
   log(Level::info, is_ours ? "a running VM is taken up again" : "a VM ended while no daemon ran",

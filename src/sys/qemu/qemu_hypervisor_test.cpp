@@ -18,7 +18,10 @@
 #include <deque>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "base/testing/temp_folder.hpp"
@@ -683,6 +686,29 @@ TEST_F(QemuHypervisorTest, vm_that_does_not_run_here_is_not_found) {
   EXPECT_EQ(hypervisor_->console_tail(vm_, 10).code(), Code::not_found);
   auto bad = request("../x");
   EXPECT_EQ(hypervisor_->launch(bad).code(), Code::invalid);
+}
+
+// What a motion's engine carries is the memory backend. Whatever else the guest can write would stay behind: there is
+// nothing, but with UEFI its flash, which the pre-checks refuse (core/motion/checks.cpp).
+TEST_F(QemuHypervisorTest, guest_of_a_real_command_line_has_no_writable_memory_beside_the_backend) {
+  options_.command = vm::qemu_command;
+  restart_daemon();
+  ASSERT_TRUE(hypervisor_->launch(request()).ok());
+  const auto monitor = QmpClient::connect(options_.dir_of(VmId("vm-1")).engine_socket(), {});
+  ASSERT_TRUE(monitor.ok());
+  const auto answer =
+      (*monitor)->execute("human-monitor-command", R"({"command-line":"info ramblock"})", kPatience);
+  ASSERT_TRUE(answer.ok()) << answer.error().what;
+  std::istringstream lines(nlohmann::json::parse(*answer).get<std::string>());
+  std::set<std::string> writable;
+  for (std::string line, name; std::getline(lines, line);) {
+    std::istringstream words(line);
+    words >> name;
+    const bool rom = name == "pc.bios" || name == "isa-bios" || name == "pc.rom" || name.starts_with("/rom@") ||
+                     name.ends_with(".rom") || name == "Block";
+    if (!rom && line.find_first_not_of(" \r") != std::string::npos) writable.insert(name);
+  }
+  EXPECT_EQ(writable, std::set<std::string>{"mem"});
 }
 
 }  // namespace
