@@ -79,8 +79,8 @@ class Qemu:
 
 
 class Lab:
-    def __init__(self, name, hosts=3):
-        self.name, self.size = name, hosts
+    def __init__(self, name, hosts=3, memory=2048):
+        self.name, self.size, self.memory = name, hosts, memory  # MiB that each host has for VMs
         self.hosts = [f"host{number}" for number in range(1, hosts + 1)]
         self.dir = pathlib.Path("/var/lib/holdfast/lab") / name
         self.run = pathlib.Path("/run/holdfast-lab") / name
@@ -121,7 +121,7 @@ class Lab:
         return self.run_cli("lab", command, "--name", self.name, *words, check=check).stdout
 
     def up(self):
-        self.lab("up", "--hosts", str(self.size))
+        self.lab("up", "--hosts", str(self.size), "--memory", str(self.memory))
         self.guest = json.loads(self.run_cli("lab", "guest", "-o", "json", seconds=900).stdout)
 
     def down(self):
