@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <functional>
 #include <future>
 #include <optional>
 #include <thread>
@@ -34,12 +35,12 @@ Result<Event> expect(Result<engine::ReceiverEvent> event) {
   return misplaced();
 }
 
-// What the source says at the end: that it has committed, and nothing before everything was loaded here. Its thread is
-// "hf-control".
+// What the source says at the end: that its guest stands still, and that it has committed, which it cannot before
+// everything was loaded here. Its thread is "hf-control".
 class SourceWord {
  public:
-  SourceWord(engine::stream::Control& control, engine::Failure& failure)
-      : control_(control), failure_(failure), thread_([this] {
+  SourceWord(engine::stream::Control& control, engine::Failure& failure, std::function<void()> on_stopped)
+      : control_(control), failure_(failure), on_stopped_(std::move(on_stopped)), thread_([this] {
           ::pthread_setname_np(::pthread_self(), "hf-control");
           word_.set_value(listen());
         }) {}
@@ -50,10 +51,19 @@ class SourceWord {
   void expect_committed() { expected_ = true; }
   // The version that the store gave the commit.
   Result<std::uint64_t> wait() { return word_.get_future().get(); }
+  // REQUIRES: the motion has failed. The source's own reason, if it gave one.
+  Error why_not() {
+    const auto word = wait();
+    return word.ok() ? misplaced() : word.error();
+  }
 
  private:
   Result<std::uint64_t> listen() {
-    TRY_ASSIGN(const engine::Frame frame, control_.read());
+    TRY_ASSIGN(engine::Frame frame, control_.read());
+    if (frame.header.kind == Kind::stopped) {
+      on_stopped_();
+      TRY_ASSIGN(frame, control_.read());
+    }
     Result<std::uint64_t> version = misplaced();
     if (frame.header.kind == Kind::committed && expected_) version = engine::wire::decode_version(frame.body);
     if (!version.ok()) control_.fail(version.error());
@@ -62,6 +72,7 @@ class SourceWord {
 
   engine::stream::Control& control_;
   engine::Failure& failure_;
+  const std::function<void()> on_stopped_;
   std::atomic<bool> expected_{false};
   std::promise<Result<std::uint64_t>> word_;
   std::jthread thread_;  // last: it uses all of the above
@@ -76,7 +87,7 @@ Destination::Destination(Master& master, Receive order) : master_(master), order
 int Destination::run() {
   const Status received = receive();
   if (received.ok()) return 0;
-  const Error why = failure_->is_set() ? failure_->status().error() : received.error();
+  const Error why = reason_of(*failure_, received.error());
   log(Level::warn, "a motion has failed", {{"vm", order_.leg.vm.text}, {"why", why.what}});
   if (const Status told = master_.report(Failed{why, Guest::none}); !told.ok()) {
     log(Level::warn, "nobody was told that the motion has failed", {{"why", told.error().what}});
@@ -144,7 +155,6 @@ Status Destination::receive_pages(qemu::EngineMonitor& monitor, const qemu::RunD
 Status Destination::receive_by_qemu(qemu::EngineMonitor& monitor, const qemu::RunDir& dir) {
   TRY_ASSIGN(const qemu::LaunchRecord record, launch_record(dir));
   TRY(monitor.prepare_to_receive(dir.migration_socket(), is_emulated(record), kQemuLimit));
-  process::hurry(::getpid());
   TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));
   TRY_ASSIGN(engine::Listener listener, engine::Listener::open(order_.address));
   TRY(master_.report(Listening{listener.endpoint()}));
@@ -152,9 +162,13 @@ Status Destination::receive_by_qemu(qemu::EngineMonitor& monitor, const qemu::Ru
   engine::stream::Control control(*connections.control, *failure_, connections.silence, "source");
   const auto tunnel = engine::TunnelExit::start(std::move(listener), {options, connections.encrypted, 0},
                                                 {{kMigrationChannel, dir.migration_socket()}}, failure_);
-  SourceWord word(control, *failure_);
+  // QEMU stays hurried until holdfastd lets the guest run.
+  SourceWord word(control, *failure_, [pid = record.pid] {
+    process::hurry(pid);
+    process::hurry(::getpid());
+  });
   for (bool loaded = false; !loaded;) {
-    TRY(failure_->status());
+    if (failure_->is_set()) return word.why_not();
     auto migrated = monitor.has_migrated(kLook);
     if (!migrated.ok()) control.fail(migrated.error());
     TRY_ASSIGN(loaded, std::move(migrated));

@@ -21,6 +21,13 @@ Result<engine::ConnectionOptions> connection_options(const Leg& leg) {
   return options;
 }
 
+Error reason_of(const engine::Failure& first, const Error& noticed) {
+  const Status heard = first.status();
+  if (heard.ok()) return noticed;
+  const bool words = heard.code() == Code::unavailable && noticed.code == Code::failed;
+  return words ? noticed : heard.error();
+}
+
 Result<qemu::LaunchRecord> launch_record(const qemu::RunDir& dir) {
   TRY_ASSIGN(const std::string text, process::read_small_file(dir.launch_record()));
   return qemu::decode_launch_record(text);

@@ -10,6 +10,10 @@ namespace hf::motion {
 
 inline constexpr Duration kQemuLimit = 10s;  // for what QEMU answers at once unless it is frozen
 
+// Why a motion has failed, of what came first and what was noticed. What was heard first says more than what it caused;
+// but that connections broke says less than the other side's own words.
+Error reason_of(const engine::Failure& first, const Error& noticed);
+
 // Of the tunnel, for QEMU's own migration.
 inline const std::string kMigrationChannel = "migration";
 

@@ -78,7 +78,10 @@ Status QemuCopy::copy(const Course& course, Finished& done) {
   for (bool stands = false;;) {
     TRY(connections_.failure->status());
     TRY_ASSIGN(const bool completed, monitor_.has_migrated(kLook));
-    if (!std::exchange(stands, monitor_.stopped_at().has_value()) && stands) course.on_stop();
+    if (!std::exchange(stands, monitor_.stopped_at().has_value()) && stands) {
+      course.on_stop();
+      TRY(control_.write(Kind::stopped));
+    }
     if (completed) return {};
     if (!stands) TRY(look(course, done));
   }

@@ -252,11 +252,7 @@ Status Source::resume() {
 
 // safety: only where holdfastd was not asked, or has said Abort: this host still has the right to run the VM.
 int Source::give_up(const Error& why) {
-  // What was heard first says more than what it caused; but that connections broke says less than the other side's
-  // own words.
-  const Status heard = failure_->status();
-  const bool words = !heard.ok() && heard.code() == Code::unavailable && why.code == Code::failed;
-  const Error first = heard.ok() || words ? why : heard.error();
+  const Error first = reason_of(*failure_, why);
   Guest state = Guest::runs;
   if (guest_) guest_->set_share(1);
   if (const Status resumed = resume(); !resumed.ok()) {

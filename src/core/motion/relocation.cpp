@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <set>
 
+#include "core/ha/task_end.hpp"
+
 namespace hf::motion {
 namespace {
 using record::OwnerRecord;
@@ -126,8 +128,8 @@ std::optional<TypedTxn> abandoning(const VmId& vm, const TaskId& id, const Error
   auto record = view.vms.find(vm);
   auto task = view.tasks.find(id);
   if (record == view.vms.end() || record->second.record.active_task != id) return txn;
-  free_of_task(record->second, txn);
-  if (task != view.tasks.end()) fail_task(task->second.record, why, txn);
+  ha::free_of_task(record->second.record, record->second.version, txn);
+  if (task != view.tasks.end()) ha::end_task(task->second.record, &why, txn);
   return txn;
 }
 

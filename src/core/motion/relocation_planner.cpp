@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/ha/task_end.hpp"
+
 namespace hf::motion {
 namespace {
 using record::RelocationRecord;
@@ -73,8 +75,9 @@ void RelocationPlanner::plan(const TaskRecord& task, const PlannerContext& conte
   if (!answer.reasons.empty()) {
     // What the last move has left goes soon.
     if (context.view.relocation(task.vm) != nullptr) return;
-    free_of_task(vm, txn);
-    fail_task(task, Error{Code::unsupported, fmt::format("{}", fmt::join(answer.reasons, "\n"))}, txn);
+    const Error why{Code::unsupported, fmt::format("{}", fmt::join(answer.reasons, "\n"))};
+    ha::free_of_task(vm.record, vm.version, txn);
+    ha::end_task(task, &why, txn);
     return send(task.vm, {{}, {}, {}}, std::move(txn), context, out);
   }
   if (!within_limits(answer.to, task.datastore, context.view)) return;

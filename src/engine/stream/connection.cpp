@@ -202,7 +202,9 @@ Result<std::size_t> Connection::receive_tls(std::span<std::byte> to) {
   // With TLS 1.3 a client learns only now that its certificate was refused.
   if (!alert.empty())
     return Error{Code::denied, "Host " + peer_ + " refuses this host's certificate (" + alert + ")."};
-  if (why == SSL_ERROR_SSL)
+  // A process that ended says no goodbye.
+  const bool ended = ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+  if (why == SSL_ERROR_SSL && !ended)
     return Error{Code::corrupt, "The encrypted connection to " + peer_ + " is damaged."};
   return gone("was closed by the other side.");
 }

@@ -50,7 +50,7 @@ Result<Header> decode_header(std::span<const std::byte, kHeaderBytes> bytes) {
   header.unpacked = reader.number<std::uint32_t>();
   header.checksum = reader.number<std::uint64_t>();
   if (magic != kMagic || zero != 0) return Error{Code::corrupt, "What came is not a page stream's frame."};
-  if (kind < static_cast<std::uint8_t>(Kind::hello) || kind > static_cast<std::uint8_t>(Kind::tunnel_closed) ||
+  if (kind < static_cast<std::uint8_t>(Kind::hello) || kind > static_cast<std::uint8_t>(Kind::stopped) ||
       packing > static_cast<std::uint8_t>(Packing::zstd)) {
     return Error{Code::corrupt, "A frame of the page stream has an unknown kind."};
   }

@@ -29,6 +29,7 @@ enum class Kind : std::uint8_t {
   tunnel_data = 13,
   tunnel_end = 14,
   tunnel_closed = 15,
+  stopped = 16,
 };
 enum class Packing : std::uint8_t { none = 0, lz4 = 1, zstd = 2 };
 
