@@ -35,10 +35,10 @@ Result<Info> info(const std::string& path, std::optional<vm::DiskFormat> format 
 struct NewImage {
   vm::DiskFormat format = vm::DiskFormat::qcow2;
   std::uint64_t size_bytes = 0;
-  std::optional<vm::DiskFormat> source_format = {};  // import: as info()'s `format`
   // qcow2: all of the mapping is written at once (1/8192 of the size), so that first writes cost no more than
   // later ones.
   bool preallocate_metadata = false;
+  std::optional<vm::DiskFormat> source_format = {};  // import: as info()'s `format`
 };
 // Code::exists if the path is taken; Code::no_room if the datastore is full.
 Status create(const std::string& path, const NewImage& image, const Job& job = {});
