@@ -147,6 +147,21 @@ def cancelled(lab):
     intact(lab, since)
 
 
+def ended_by_user(lab):
+    """`vm kill` while memory is copied: the motion ends with the VM, on both hosts, and it can be started again."""
+    number = begin(lab, other(lab), "--limit-bandwidth", SLOW)
+    lab.cli("vm", "kill", NAME)
+    moved = task(lab, number)
+    assert moved["state"] == "failed" and "overridden" in moved["message"] and moved["finished"], moved
+    wait(lambda: not lab.qemus(vm(lab)["id"]) and not any(processes(lab, host) for host in lab.hosts), "all has ended")
+    assert vm(lab)["status"]["state"] == "stopped" and not vm(lab)["motion"]
+    lab.ledger(NAME)
+    lab.cli("vm", "start", NAME)
+    lab.wait_up(NAME)
+    (kill,) = [t for t in lab.ask("task", "ls")["tasks"] if t["kind"] == "vm.kill"]
+    assert kill["state"] == "succeeded" and kill["finished"], "the leader's or the agent's end has a time"
+
+
 def killed(lab):
     """SIGKILL to each process that has a part in it, while memory is copied."""
     for victim in ("source's motion", "destination's motion", "source's holdfastd", "destination's holdfastd",
@@ -190,4 +205,4 @@ def broken(lab):
 
 
 if __name__ == "__main__":
-    e2e.run([moves, chosen, cancelled, killed, broken], "e2emove", setup=make_guest)
+    e2e.run([moves, chosen, cancelled, ended_by_user, killed, broken], "e2emove", setup=make_guest)
