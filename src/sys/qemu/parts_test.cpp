@@ -332,8 +332,7 @@ TEST(Tap, a_bridge_that_does_not_filter_vlans_is_refused_for_one) {
 
 TEST(Tap, on_a_bridge_that_filters_vlans_it_is_in_its_own_alone) {
   std::string vlans;
-  const std::vector<std::string> filtering = {"ip", "link", "add", "br0", "up", "type", "bridge", "vlan_filtering", "1"};
-  const auto opened = opened_in_vlan(filtering, vlans);
+  const auto opened = opened_in_vlan({"ip", "link", "add", "br0", "type", "bridge", "vlan_filtering", "1"}, vlans);
   if (!opened) GTEST_SKIP() << "only root makes a network, and this kernel may filter no VLANs";
   EXPECT_TRUE(opened->ok()) << opened->error().what;
   EXPECT_NE(vlans.find("12 PVID Egress Untagged"), std::string::npos) << vlans;
