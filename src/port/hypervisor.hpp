@@ -134,7 +134,8 @@ class Hypervisor {
   // them until end_copy. A QEMU that ends meanwhile writes nothing either.
   virtual Status hold_copy(const VmId& vm, const TaskId& id) = 0;
   // The guest goes on with the new images (REQUIRES: held) or the old ones, and QEMU has closed the others. May come
-  // again. Fine where that copy is not known. Code::failed: it does not use the images that it should: kill it.
+  // again. Fine where that copy is not known. Code::failed: it does not use the images that it should: kill it. Any
+  // other error: not settled yet, try again.
   virtual Status end_copy(const VmId& vm, const TaskId& id, bool use_new) = 0;
 
   // Guest agent's shutdown, else ACPI power button; returns when asked, not when done.

@@ -101,6 +101,7 @@ struct QemuHypervisor::Machine {
   RunDir dir;
   process::UniqueFd pidfd;
   const std::shared_ptr<MonitorNote> note;
+  std::mutex ending_copy;           // of disks: one at a time
   std::atomic<bool> up = false;     // launched
   std::atomic<bool> ended = false;  // its process is gone; to be cleaned up
   std::atomic<bool> kill_requested = false;
@@ -431,6 +432,7 @@ Status QemuHypervisor::end_copy(const VmId& vm, const TaskId& id, bool use_new) 
   if (!machine.ok() || (*machine)->ended) return {};
   if (!(*machine)->up) return Error{Code::conflict, "The VM " + vm.text + " is being started: try again."};
   TRY_ASSIGN(const auto monitor, (*machine)->monitor());
+  const std::lock_guard lock((*machine)->ending_copy);
   return DiskCopy(*monitor, id).end(use_new);
 }
 
