@@ -173,16 +173,25 @@ void Nemesis::motion_crash() {
 // The windows around a commit are narrow: what strikes there, and how late it is carried out, must fit together.
 Duration Nemesis::strike_commit(const HostId& from, const HostId& to) {
   if (!w_.rng.chance(w_.params.strikes)) return {};
+  const ha::Timing& timing = w_.params.timing;
+  // The destination's contact lapses just as the commit lands: the guest is let run by a guard that has frozen since.
+  if (from != to && w_.rng.chance(40)) {
+    const Duration length = w_.between(timing.freeze_after, timing.lease_ttl);
+    w_.queue.after(w_.between(0ms, 2 * w_.params.store_max), [=, this, side = w_.host_index(to), g = generation_] {
+      if (g == generation_) strike(Fault::contact_loss, side, length);
+    });
+    return {};
+  }
   constexpr std::array<Fault, 5> kFaults = {Fault::daemon_crash, Fault::contact_loss, Fault::store_cut,
                                             Fault::power_loss, Fault::daemon_pause};
   const Fault fault = kFaults.at(w_.rng.below(kFaults.size()));
   const int side = w_.host_index(w_.rng.chance(50) ? from : to);
   const Duration length = w_.rng.chance(50) ? w_.between(10ms, 1s)
-                                            : w_.between(w_.params.timing.freeze_after, 2 * w_.params.timing.lease_ttl);
+                                            : w_.between(timing.freeze_after, 2 * timing.lease_ttl);
   w_.queue.after(w_.between(0ms, 50ms), [=, this, g = generation_] {
     if (g == generation_) strike(fault, side, length);
   });
-  return w_.rng.chance(50) ? w_.between(0ms, 2s) : w_.between(0ms, 2 * w_.params.timing.lease_ttl);
+  return w_.rng.chance(50) ? w_.between(0ms, 2s) : w_.between(0ms, 2 * timing.lease_ttl);
 }
 
 void Nemesis::strike(Fault fault, int which, Duration length) {
