@@ -28,7 +28,8 @@ def give(host, qemu):
 
 def cpu_of(lab, name):
     """The -cpu of the VM's QEMU, which is one only, and its host."""
-    (qemu,) = lab.qemus(lab.vms()[name]["id"])
+    vm = lab.vms()[name]["id"]
+    (qemu,) = wait(lambda: lab.qemus(vm) if len(lab.qemus(vm)) == 1 else None, f"{name} is on one host only")
     words = read(f"/proc/{qemu.pid}/cmdline").split("\0")
     return words[words.index("-cpu") + 1], qemu.host
 
