@@ -22,4 +22,12 @@ void end_task(record::TaskRecord task, const Error* why, TypedTxn& txn) {
   txn.writes.push_back({name, std::move(task), 0});
 }
 
+void end_command(const VmId& vm, const TaskId& id, const Error& why, const View& view, TypedTxn& txn) {
+  auto record = view.vms.find(vm);
+  auto task = view.tasks.find(id);
+  if (record == view.vms.end() || record->second.record.active_task != id) return;
+  free_of_task(record->second.record, record->second.version, txn);
+  if (task != view.tasks.end()) end_task(task->second.record, &why, txn);
+}
+
 }  // namespace hf::ha

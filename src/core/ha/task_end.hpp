@@ -9,5 +9,7 @@ namespace hf::ha {
 void free_of_task(record::VmRecord vm, Version version, TypedTxn& txn);
 // `why` null: it has succeeded.
 void end_task(record::TaskRecord task, const Error* why, TypedTxn& txn);
+// Both, with `why` it failed, where command `id` is still the VM's.
+void end_command(const VmId& vm, const TaskId& id, const Error& why, const View& view, TypedTxn& txn);
 
 }  // namespace hf::ha

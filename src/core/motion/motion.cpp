@@ -53,11 +53,7 @@ std::optional<TypedTxn> ending(const VmId& vm, const TaskId& id, const Error& wh
   // safety: takes away what the commit insists on. One that was done has changed this version.
   txn.conditions.push_back({key::kMotions + vm.text, motion->version});
   txn.writes.push_back({key::kMotions + vm.text, {}, 0});
-  auto record = view.vms.find(vm);
-  auto task = view.tasks.find(id);
-  if (record == view.vms.end() || record->second.record.active_task != id) return txn;
-  ha::free_of_task(record->second.record, record->second.version, txn);
-  if (task != view.tasks.end()) ha::end_task(task->second.record, &why, txn);
+  ha::end_command(vm, id, why, view, txn);
   return txn;
 }
 
@@ -68,7 +64,7 @@ void Endings::reconcile(const View& view, Instant now, Actions& out) {
       ++it;
       continue;
     }
-    auto txn = ending(wanted.vm, id, wanted.why, view);
+    auto txn = swap_(wanted.vm, id, wanted.why, view);
     if (!txn) {
       it = wanted_.erase(it);
       continue;

@@ -45,10 +45,14 @@ std::vector<ha::KeyState> told_by_source(const ha::event::Arrived& word, const H
 // The user's cancel is this swap as well.
 std::optional<TypedTxn> ending(const VmId& vm, const TaskId& id, const Error& why, const View& view);
 
-// Motions that this host wants to be over, until they are. Owned by a role.
+// The swap that ends one; nullopt: there is nothing to be ended any more.
+using EndingSwap = std::optional<TypedTxn> (*)(const VmId& vm, const TaskId& id, const Error& why, const View& view);
+
+// Motions, or what else `swap` ends, that this host wants to be over, until they are. Owned by a role.
 class Endings {
  public:
-  explicit Endings(std::function<OpId()> make_op) : make_op_(std::move(make_op)) {}
+  explicit Endings(std::function<OpId()> make_op, EndingSwap swap = ending)
+      : make_op_(std::move(make_op)), swap_(swap) {}
   void want(const VmId& vm, const TaskId& id, Error why) { wanted_.try_emplace(id, Wanted{vm, std::move(why), 0, {}}); }
   bool wants(const TaskId& id) const { return wanted_.count(id) != 0; }
   void reconcile(const View& view, Instant now, Actions& out);
@@ -63,6 +67,7 @@ class Endings {
     Instant next_at{};
   };
   const std::function<OpId()> make_op_;
+  const EndingSwap swap_;
   std::map<TaskId, Wanted> wanted_;
 };
 

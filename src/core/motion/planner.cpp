@@ -14,7 +14,6 @@ using record::TaskState;
 namespace key = record::key;
 
 constexpr Duration kPreparingMax = 60s;
-constexpr Duration kSwapPatience = 5s;
 
 bool alive(const HostId& host, const PlannerContext& context) {
   auto found = context.health.find(host);
@@ -41,10 +40,7 @@ int limit_of(const record::HostRecord& host, const Limits& limits) {
 }
 
 void Planner::tick(const PlannerContext& context, Actions& out) {
-  for (auto it = begun_.begin(); it != begun_.end();) {
-    const bool shown = context.view.motion(it->first) != nullptr;
-    it = shown || context.now >= it->second.until ? begun_.erase(it) : std::next(it);
-  }
+  begun_.forget(context.now, [&](const VmId& vm) { return context.view.motion(vm) != nullptr; });
   supervise(context);
   endings_.reconcile(context.view, context.now, out);
   begin(context, out);
@@ -86,7 +82,7 @@ void Planner::begin(const PlannerContext& context, Actions& out) {
     const TaskRecord& task = stored.record;
     auto vm = context.view.vms.find(task.vm);
     if (!is_open(task) || vm == context.view.vms.end() || vm->second.record.active_task != id) continue;
-    if (context.view.motion(task.vm) != nullptr || begun_.count(task.vm) != 0) continue;
+    if (context.view.motion(task.vm) != nullptr || begun_.has(task.vm)) continue;
     const auto* owner = context.view.owner(task.vm);
     // Arrived, and its record is erased already: the destination ends the task.
     if (owner != nullptr && owner->record.motion == id) continue;
@@ -126,18 +122,18 @@ void Planner::plan(const TaskRecord& task, const PlannerContext& context,
   }
   txn.writes.push_back({key::kMotions + task.vm.text, motion, 0});
   reserve(motion, context.view, candidates);
-  send(motion, std::move(txn), context, out);
+  begun_.send(motion.vm, motion, std::move(txn), context.now, out);
 }
 
 void Planner::add_begun(const View& view, std::vector<placement::Candidate>& candidates) const {
-  for (const auto& [vm, begun] : begun_) reserve(begun.motion, view, candidates);
+  begun_.for_each([&](const MotionRecord& motion) { reserve(motion, view, candidates); });
 }
 
 bool Planner::within_limits(const HostId& host, const PlannerContext& context) const {
   int used = 0;
   const auto count = [&](const MotionRecord& motion) { used += motion.from == host || motion.to == host ? 1 : 0; };
   for (const auto& [vm, motion] : context.view.motions) count(motion.record);
-  for (const auto& [vm, begun] : begun_) count(begun.motion);
+  begun_.for_each(count);
   return used < limit_of(context.view.hosts.at(host).record, limits_);
 }
 
@@ -152,24 +148,9 @@ void Planner::refuse(const TaskRecord& task, const std::vector<std::string>& rea
   txn.conditions.push_back({key::kMotions + task.vm.text, 0});
   MotionRecord none;
   none.vm = task.vm;
-  send(none, std::move(txn), context, out);
+  begun_.send(task.vm, none, std::move(txn), context.now, out);
 }
 
-void Planner::send(const MotionRecord& motion, TypedTxn txn, const PlannerContext& context, Actions& out) {
-  const OpId op = make_op_();
-  ops_[op] = motion.vm;
-  begun_[motion.vm] = {motion, context.now + kSwapPatience};
-  out.emplace_back(ha::action::Commit{op, std::move(txn)});
-}
-
-bool Planner::on(const ha::event::TxnDone& done, Instant now) {
-  if (endings_.on(done, now)) return true;
-  auto found = ops_.find(done.op);
-  if (found == ops_.end()) return false;
-  // Unknown: patience, then the same again.
-  if (done.outcome != ha::Outcome::unknown) begun_.erase(found->second);
-  ops_.erase(found);
-  return true;
-}
+bool Planner::on(const ha::event::TxnDone& done, Instant now) { return endings_.on(done, now) || begun_.on(done); }
 
 }  // namespace hf::motion

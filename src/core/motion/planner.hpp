@@ -17,6 +17,7 @@
 #include <map>
 
 #include "core/ha/session.hpp"
+#include "core/motion/begun.hpp"
 #include "core/motion/checks.hpp"
 #include "core/motion/motion.hpp"
 
@@ -42,7 +43,7 @@ struct PlannerContext {
 class Planner {
  public:
   Planner(Duration absence_max, std::function<OpId()> make_op, ha::KeptBug bug = ha::KeptBug::none)
-      : absence_max_(absence_max), bug_(bug), make_op_(make_op), endings_(std::move(make_op)) {}
+      : absence_max_(absence_max), bug_(bug), endings_(make_op), begun_(std::move(make_op)) {}
 
   // REQUIRES: this host is leader.
   void tick(const PlannerContext& context, Actions& out);
@@ -58,10 +59,6 @@ class Planner {
     Instant since{};         // of the phase
     Instant in_contact{};    // when both sides were last alive
   };
-  struct Begun {
-    record::MotionRecord motion;
-    Instant until{};  // unknown outcome: it counts as long as it may still land
-  };
   void supervise(const PlannerContext& context);
   void begin(const PlannerContext& context, Actions& out);
   void plan(const record::TaskRecord& task, const PlannerContext& context,
@@ -69,16 +66,13 @@ class Planner {
   void refuse(const record::TaskRecord& task, const std::vector<std::string>& reasons, const PlannerContext& context,
               Actions& out);
   bool within_limits(const HostId& host, const PlannerContext& context) const;
-  void send(const record::MotionRecord& motion, TypedTxn txn, const PlannerContext& context, Actions& out);
 
   const Duration absence_max_;
   const ha::KeptBug bug_;
-  const std::function<OpId()> make_op_;
   const Limits limits_;
   Endings endings_;
   std::map<VmId, Seen> seen_;
-  std::map<OpId, VmId> ops_;
-  std::map<VmId, Begun> begun_;  // swaps in flight, or whose effect is not in the view yet
+  Begun<record::MotionRecord> begun_;
 };
 
 }  // namespace hf::motion

@@ -14,7 +14,6 @@ using record::RelocationRecord;
 using record::VmState;
 namespace key = record::key;
 
-constexpr Duration kRetry = 250ms;
 
 bool is_owned(const ha::Stored<OwnerRecord>* owner) {
   return owner != nullptr && owner->record.phase != OwnerRecord::Phase::released;
@@ -125,11 +124,7 @@ std::optional<TypedTxn> abandoning(const VmId& vm, const TaskId& id, const Error
   // safety: takes away what the commit insists on. One that was done has changed this version.
   txn.conditions.push_back({key::kRelocations + vm.text, stored->version});
   txn.writes.push_back({key::kRelocations + vm.text, abandoned, 0});
-  auto record = view.vms.find(vm);
-  auto task = view.tasks.find(id);
-  if (record == view.vms.end() || record->second.record.active_task != id) return txn;
-  ha::free_of_task(record->second.record, record->second.version, txn);
-  if (task != view.tasks.end()) ha::end_task(task->second.record, &why, txn);
+  ha::end_command(vm, id, why, view, txn);
   return txn;
 }
 
@@ -159,35 +154,6 @@ Answer check_relocation(const RelocationQuestion& q) {
   if (answer.to.empty()) answer.reasons.insert(answer.reasons.end(), unfit.begin(), unfit.end());
   if (!answer.reasons.empty()) answer.to = HostId();
   return answer;
-}
-
-void Abandonings::reconcile(const View& view, Instant now, Actions& out) {
-  for (auto it = wanted_.begin(); it != wanted_.end();) {
-    auto& [id, wanted] = *it;
-    if (wanted.op != 0 || now < wanted.next_at) {
-      ++it;
-      continue;
-    }
-    auto txn = abandoning(wanted.vm, id, wanted.why, view);
-    if (!txn) {
-      it = wanted_.erase(it);
-      continue;
-    }
-    wanted.op = make_op_();
-    out.emplace_back(ha::action::Commit{wanted.op, std::move(*txn)});
-    ++it;
-  }
-}
-
-bool Abandonings::on(const ha::event::TxnDone& done, Instant now) {
-  for (auto& [id, wanted] : wanted_) {
-    if (wanted.op != done.op || wanted.op == 0) continue;
-    // Whatever came of it: the view tells, and each swap insists on what it saw.
-    wanted.op = 0;
-    wanted.next_at = now + kRetry;
-    return true;
-  }
-  return false;
 }
 
 }  // namespace hf::motion

@@ -1,6 +1,6 @@
 #pragma once
 // What is true of one relocation (disks that go to another datastore, or into another format), as a view shows it, and
-// the swaps that change it. Pure functions, and Abandonings, which carries out that a relocation shall be over.
+// the swaps that change it. Pure functions.
 // ARCHITECTURE.md "How disks move" is the protocol; the part of the host that copies is in relocator.hpp, the leader's
 // in relocation_planner.hpp.
 //
@@ -14,7 +14,6 @@
 //   3. Whoever starts the VM insists on the spec that it starts it from (ha::Agent), and by that same swap takes away
 //      the owner's version that a commit would insist on.
 //   4. Files are deleted only after that, by the names in the record, and none of these is ever used again.
-#include <functional>
 #include <map>
 #include <optional>
 
@@ -46,25 +45,5 @@ struct RelocationQuestion {
 // Why it cannot be done, all reasons at once, each a sentence; else the host that would copy. What the datastore has
 // room for, that host sees.
 Answer check_relocation(const RelocationQuestion& question);
-
-// Relocations that this host wants to be over, until they are. Owned by a role.
-class Abandonings {
- public:
-  explicit Abandonings(std::function<OpId()> make_op) : make_op_(std::move(make_op)) {}
-  void want(const VmId& vm, const TaskId& id, Error why) { wanted_.try_emplace(id, Wanted{vm, std::move(why), 0, {}}); }
-  void reconcile(const View& view, Instant now, Actions& out);
-  // Returns true if the event was its own.
-  bool on(const ha::event::TxnDone& done, Instant now);
-
- private:
-  struct Wanted {
-    VmId vm;
-    Error why;
-    OpId op = 0;
-    Instant next_at{};
-  };
-  const std::function<OpId()> make_op_;
-  std::map<TaskId, Wanted> wanted_;
-};
 
 }  // namespace hf::motion

@@ -12,8 +12,6 @@ using record::RelocationRecord;
 using record::TaskRecord;
 using record::TaskState;
 namespace key = record::key;
-
-constexpr Duration kSwapPatience = 5s;
 }  // namespace
 
 bool is_relocation(const TaskRecord& task) {
@@ -21,10 +19,7 @@ bool is_relocation(const TaskRecord& task) {
 }
 
 void RelocationPlanner::tick(const PlannerContext& context, Actions& out) {
-  for (auto it = begun_.begin(); it != begun_.end();) {
-    const bool shown = context.view.relocation(it->first) != nullptr;
-    it = shown || context.now >= it->second.until ? begun_.erase(it) : std::next(it);
-  }
+  begun_.forget(context.now, [&](const VmId& vm) { return context.view.relocation(vm) != nullptr; });
   supervise(context);
   abandonings_.reconcile(context.view, context.now, out);
   std::vector<const TaskRecord*> waiting;
@@ -33,7 +28,7 @@ void RelocationPlanner::tick(const PlannerContext& context, Actions& out) {
     auto vm = context.view.vms.find(task.vm);
     const bool open = task.state != TaskState::succeeded && task.state != TaskState::failed;
     if (!open || !is_relocation(task) || vm == context.view.vms.end()) continue;
-    if (vm->second.record.active_task != id || begun_.count(task.vm) != 0) continue;
+    if (vm->second.record.active_task != id || begun_.has(task.vm)) continue;
     const auto* own = context.view.relocation(task.vm);
     if (own == nullptr || own->record.id != id) waiting.push_back(&task);
   }
@@ -78,13 +73,13 @@ void RelocationPlanner::plan(const TaskRecord& task, const PlannerContext& conte
     const Error why{Code::unsupported, fmt::format("{}", fmt::join(answer.reasons, "\n"))};
     ha::free_of_task(vm.record, vm.version, txn);
     ha::end_task(task, &why, txn);
-    return send(task.vm, {{}, {}, {}}, std::move(txn), context, out);
+    return begun_.send(task.vm, {}, std::move(txn), context.now, out);
   }
   if (!within_limits(answer.to, task.datastore, context.view)) return;
   txn.conditions.push_back({key::kOwners + task.vm.text, owner == nullptr ? 0 : owner->version});
   txn.conditions.push_back({key::kVms + task.vm.text, vm.version});
   txn.writes.push_back({key::kRelocations + task.vm.text, planned(task, answer.to, context.view), 0});
-  send(task.vm, {answer.to, task.datastore, {}}, std::move(txn), context, out);
+  begun_.send(task.vm, {answer.to, task.datastore}, std::move(txn), context.now, out);
 }
 
 bool RelocationPlanner::within_limits(const HostId& host, const std::string& datastore, const View& view) const {
@@ -97,26 +92,12 @@ bool RelocationPlanner::within_limits(const HostId& host, const std::string& dat
     const bool copies = stored.record.phase == RelocationRecord::Phase::copying;
     if (copies) count(stored.record.host, stored.record.what.datastore);
   }
-  for (const auto& [vm, begun] : begun_) count(begun.host, begun.datastore);
+  begun_.for_each([&](const Place& place) { count(place.host, place.datastore); });
   return at_host < kHostMax && at_datastore < kDatastoreMax;
 }
 
-void RelocationPlanner::send(const VmId& vm, Begun begun, TypedTxn txn, const PlannerContext& context, Actions& out) {
-  const OpId op = make_op_();
-  ops_[op] = vm;
-  begun.until = context.now + kSwapPatience;
-  begun_[vm] = std::move(begun);
-  out.emplace_back(ha::action::Commit{op, std::move(txn)});
-}
-
 bool RelocationPlanner::on(const ha::event::TxnDone& done, Instant now) {
-  if (abandonings_.on(done, now)) return true;
-  auto found = ops_.find(done.op);
-  if (found == ops_.end()) return false;
-  // Unknown: patience, then the same again.
-  if (done.outcome != ha::Outcome::unknown) begun_.erase(found->second);
-  ops_.erase(found);
-  return true;
+  return abandonings_.on(done, now) || begun_.on(done);
 }
 
 }  // namespace hf::motion

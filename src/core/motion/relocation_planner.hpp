@@ -23,7 +23,7 @@ bool is_relocation(const record::TaskRecord& task);
 class RelocationPlanner {
  public:
   RelocationPlanner(Duration absence_max, std::function<OpId()> make_op)
-      : absence_max_(absence_max), make_op_(make_op), abandonings_(std::move(make_op)) {}
+      : absence_max_(absence_max), abandonings_(make_op, abandoning), begun_(std::move(make_op)) {}
 
   // REQUIRES: this host is leader.
   void tick(const PlannerContext& context, Actions& out);
@@ -34,22 +34,18 @@ class RelocationPlanner {
   // vSphere's: a host has 8 units for provisioning, a storage vMotion costs 4; a datastore takes 8.
   static constexpr int kHostMax = 2, kDatastoreMax = 8;
 
-  struct Begun {
+  struct Place {
     HostId host;            // empty: the task was ended
     std::string datastore;
-    Instant until{};        // unknown outcome: it counts as long as it may still land
   };
   void supervise(const PlannerContext& context);
   void plan(const record::TaskRecord& task, const PlannerContext& context, Actions& out);
   bool within_limits(const HostId& host, const std::string& datastore, const View& view) const;
-  void send(const VmId& vm, Begun begun, TypedTxn txn, const PlannerContext& context, Actions& out);
 
   const Duration absence_max_;
-  const std::function<OpId()> make_op_;
-  Abandonings abandonings_;
+  Endings abandonings_;
   std::map<TaskId, Instant> in_contact_;  // relocations that copy: when their host was last alive
-  std::map<OpId, VmId> ops_;
-  std::map<VmId, Begun> begun_;  // swaps in flight, or whose effect is not in the view yet
+  Begun<Place> begun_;
 };
 
 }  // namespace hf::motion

@@ -33,7 +33,7 @@ namespace hf::motion {
 class Relocator {
  public:
   Relocator(HostId self, std::function<OpId()> make_op, ha::KeptBug bug = ha::KeptBug::none)
-      : self_(std::move(self)), make_op_(make_op), bug_(bug), abandonings_(std::move(make_op)) {}
+      : self_(std::move(self)), make_op_(make_op), bug_(bug), abandonings_(std::move(make_op), abandoning) {}
 
   void on(const ha::event::CopyProgress& progress, const ha::AgentContext& context, Actions& out);
   void on(const ha::event::CopyHeld& held, Instant now);
@@ -76,7 +76,7 @@ class Relocator {
   const HostId self_;
   const std::function<OpId()> make_op_;
   const ha::KeptBug bug_;
-  Abandonings abandonings_;
+  Endings abandonings_;
   bool looked_ = false;        // the first whole view was looked at
   std::set<TaskId> not_ours_;  // relocations that were there then: an earlier life may have begun them
   std::map<VmId, Moving> movings_;
