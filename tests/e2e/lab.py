@@ -223,6 +223,8 @@ class Lab:
         for host in self.hosts:
             for service in ("holdfastd", "holdfast-guard", "init"):
                 print(f"---- {host} {service}\n" + "\n".join(self.log_of(host, service).splitlines()[-25:]), flush=True)
+        for name, vm in (self.try_vms() or {}).items():
+            print(f"---- console of {name}\n" + self.console(vm["id"], vm["owner"]["host"])[-600:], flush=True)
 
     # Guests
     def spec(self, name, number=0, ledger=False, rate=20, words="", extra="", memory=128, disk=8, datastore="shared1"):
