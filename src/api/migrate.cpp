@@ -15,6 +15,7 @@ using record::TaskState;
 using record::VmRecord;
 
 namespace {
+const std::string kNoTask = "t-1";  // stands for the task that is not made yet
 const Error kCancelled = {Code::conflict, "It was cancelled."};
 
 bool was_cancelled(const TaskRecord& task) {
@@ -71,7 +72,8 @@ Version version_of(const Map& map, const Key& key) {
   return found == map.end() ? 0 : found->second.version;
 }
 
-// The task as it ends, first: whether the swap was done is told by it.
+}  // namespace
+
 Txn in_store_form(const ha::TypedTxn& typed, WallMs now) {
   Txn txn;
   for (const auto& condition : typed.conditions) txn.conditions.push_back({condition.key, condition.version});
@@ -85,6 +87,7 @@ Txn in_store_form(const ha::TypedTxn& typed, WallMs now) {
   return txn;
 }
 
+namespace {
 // Ends a task that no motion has begun for. The conditions are all that the leader's plan would change.
 ha::TypedTxn end_of_queued(const TaskRecord& task, const ha::View& view) {
   ha::TypedTxn txn;
@@ -113,16 +116,12 @@ Status check_relocation_words(const Migration& wanted, const VmRecord& vm) {
     if (wanted.disk_format.empty() && wanted.disk.empty()) return {};
     return Error{Code::invalid, "A disk or a format is moved or converted with a datastore: --datastore."};
   }
-  if (!wanted.to.empty()) {
-    return Error{Code::unsupported, "A VM cannot be moved to another host and another datastore at once yet: move its "
-                                    "disks first, then the VM."};
-  }
-  const auto after = vm::relocated(vm.spec, {wanted.datastore, wanted.disk_format, wanted.disk, "t-1"});
+  const auto after = vm::relocated(vm.spec, {wanted.datastore, wanted.disk_format, wanted.disk, kNoTask});
   return after.ok() ? Status() : Status(after.error());
 }
 
 vm::Command command_of(const Migration& wanted) {
-  return wanted.datastore.empty() ? vm::Command::migrate : vm::Command::relocate;
+  return wanted.datastore.empty() || !wanted.to.empty() ? vm::Command::migrate : vm::Command::relocate;
 }
 
 Result<TaskRecord> Operations::migrate_vm(const std::string& name, const Migration& wanted, const Actor& by) {
@@ -160,13 +159,11 @@ Result<motion::Answer> Operations::check_migration(const std::string& name, cons
   const auto health = health_of(view);
   const auto candidates = motion::use_of_hosts(view, health);
   motion::Answer answer;
-  if (wanted.datastore.empty()) {
-    answer = motion::check({view, health, candidates, target.vm.record.id, wanted.to, wanted.limits.engine});
-  } else {
-    const vm::Relocation what{wanted.datastore, wanted.disk_format, wanted.disk, "t-1"};
-    answer = motion::check_relocation({view, health, target.vm.record.id, what});
-    if (!wanted.to.empty()) answer.reasons.push_back(check_relocation_words(wanted, target.vm.record).error().what);
-  }
+  vm::Relocation disks;
+  if (!wanted.datastore.empty()) disks = {wanted.datastore, wanted.disk_format, wanted.disk, kNoTask};
+  answer = command_of(wanted) == vm::Command::relocate
+               ? motion::check_relocation({view, health, target.vm.record.id, disks})
+               : motion::check({view, health, candidates, target.vm.record.id, wanted.to, wanted.limits.engine, disks});
   // What the leader need not ask: the task that it plans is the command under way.
   const Status legal = require_legal(command_of(wanted), target);
   if (!legal.ok() && (target.busy() || answer.reasons.empty())) {

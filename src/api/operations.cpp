@@ -7,6 +7,7 @@
 
 #include "api/event_stamp.hpp"
 #include "base/log.hpp"
+#include "core/motion/motion.hpp"
 #include "sys/pki/random.hpp"
 #include "sys/process/clock.hpp"
 
@@ -185,11 +186,18 @@ Result<TaskRecord> Operations::stop_vm(const std::string& name, int timeout_seco
 
 // safety: nothing commits once the record is gone, and one that has committed has changed its version: the VM is killed
 // on the host that has it. A committed one stays: it is the note that the new host's datastore record is to be written.
-Status Operations::end_motion(const VmId& vm, Txn& txn) {
-  TRY_ASSIGN(const auto motion, read_or_none<record::MotionRecord>(store_, key::kMotions + vm.text));
+Status Operations::end_motion(const VmRecord& vm, Txn& txn) {
+  TRY_ASSIGN(const auto motion, read_or_none<record::MotionRecord>(store_, key::kMotions + vm.id.text));
   if (motion.version != 0 && motion.record.phase == record::MotionRecord::Phase::committed) return {};
-  txn.conditions.push_back({motion.key, motion.version});
-  if (motion.version != 0) txn.writes.push_back(erase(motion.key));
+  if (motion.version == 0) {
+    txn.conditions.push_back({motion.key, 0});
+    return {};
+  }
+  ha::TypedTxn ended;
+  motion::erase({motion.record, motion.version}, vm.spec, ended);
+  const Txn more = in_store_form(ended, world_.now());
+  txn.conditions.insert(txn.conditions.end(), more.conditions.begin(), more.conditions.end());
+  txn.writes.insert(txn.writes.end(), more.writes.begin(), more.writes.end());
   return {};
 }
 
@@ -210,7 +218,7 @@ Result<TaskRecord> Operations::kill_vm(const std::string& name, const Actor& by)
       plan.txn.conditions.push_back({target.active.key, target.active.version});
       plan.txn.writes.push_back(put(target.active.key, record::encode(old)));
     }
-    TRY(end_motion(changed.id, plan.txn));
+    TRY(end_motion(changed, plan.txn));
     return plan;
   });
 }
@@ -279,7 +287,8 @@ Status Operations::report_progress(const TaskId& task, int percent, const std::s
   });
 }
 
-Status Operations::finish_task(const TaskId& task, const Status& outcome) {
+Status Operations::finish_task(const TaskId& task, const Status& outcome,
+                               const std::map<std::string, std::uint64_t>& sizes) {
   return run_write("Task " + task.text, [&]() -> Result<Txn> {
     TRY_ASSIGN(auto found, read<TaskRecord>(store_, key::kTasks + task.text));
     TaskRecord& ended = found.record;
@@ -300,6 +309,10 @@ Status Operations::finish_task(const TaskId& task, const Status& outcome) {
       const bool resized = outcome.ok() && ended.kind == TaskKind::vm_resize;
       if (auto* disk = disk_named(vm.record.spec, ended.disk); resized && disk != nullptr)
         disk->size_bytes = ended.size_bytes;
+      for (const auto& [name, bytes] : sizes) {
+        auto* disk = disk_named(vm.record.spec, name);
+        if (outcome.ok() && disk != nullptr && disk->size_bytes == 0) disk->size_bytes = bytes;
+      }
       txn.writes.push_back(put(vm.key, record::encode(vm.record)));
       return txn;
     }

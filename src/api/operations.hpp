@@ -9,6 +9,7 @@
 // unreachable meanwhile. Thread-safe if the Store is. Never decides where a VM runs (that is the leader's),
 // never touches owners/.
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -114,7 +115,8 @@ class Operations {
   Status report_progress(const TaskId& task, int percent, const std::string& message);
   // Ends the task and frees the VM. A failed vm.create or vm.import and a successful vm.delete also remove
   // the VM's records (conflict if an owner has it). A task that is final already is left as it is.
-  Status finish_task(const TaskId& task, const Status& outcome);
+  // `sizes`: of disks whose specs left them to what was imported.
+  Status finish_task(const TaskId& task, const Status& outcome, const std::map<std::string, std::uint64_t>& sizes = {});
 
  private:
   // What one attempt wants to write; `task` is empty for writes without one.
@@ -132,7 +134,7 @@ class Operations {
   Result<bool> settle(const Txn& txn, const std::function<Result<bool>()>& landed);
   Status run_write(const std::string& subject, const std::function<Result<Txn>()>& attempt);
 
-  Status end_motion(const VmId& vm, Txn& txn);
+  Status end_motion(const record::VmRecord& vm, Txn& txn);
   Result<Txn> plan_cancel(const std::string& id);
   Status require_level(const record::ClusterRecord& cluster, int level);
   Result<Txn> plan_evc(const std::string& wanted);

@@ -16,4 +16,7 @@ struct Operations::Target {
   bool busy() const { return active.version != 0 && !is_final(active.record); }
 };
 
+// As the store takes it; the task that ends, first: whether the swap was done is told by it.
+Txn in_store_form(const ha::TypedTxn& typed, WallMs now);
+
 }  // namespace hf::api

@@ -79,7 +79,8 @@ std::vector<std::pair<std::string, std::string>> motion_report(const json& task)
       {"Total time", fmt::format("{:.1f} s", static_cast<double>(number(report, "took_ms")) / 1000)},
       {"Rounds", field(report, "rounds")},
       {"Pages", fmt::format("{}: {} whole, {} changes, {} zero", plain + delta + zero, plain, delta, zero)},
-      {"Sent", fmt::format("{:.1f} MiB", static_cast<double>(number(report, "bytes_sent")) / (1U << 20U))},
+      {number(report, "disks") > 0 ? "Memory sent" : "Sent",
+       fmt::format("{:.1f} MiB", static_cast<double>(number(report, "bytes_sent")) / (1U << 20U))},
       {"Last stop", ms(report, "stop_us") + " ms"},
       {"... of it",
        by_qemu ? fmt::format("save and copy {}, load {}, resume {}", ms(report, "copy_us"), ms(report, "load_us"),
@@ -87,6 +88,10 @@ std::vector<std::pair<std::string, std::string>> motion_report(const json& task)
                : fmt::format("halt {}, scan {}, save {}, copy {}, load {}, resume {}", ms(report, "halt_us"),
                              ms(report, "scan_us"), ms(report, "save_us"), ms(report, "copy_us"),
                              ms(report, "load_us"), ms(report, "resume_us"))}};
+  if (number(report, "disks") > 0) {
+    out.emplace_back("Disks", fmt::format("{}: {:.1f} MiB sent", number(report, "disks"),
+                                          static_cast<double>(number(report, "disk_bytes")) / (1U << 20U)));
+  }
   if (!by_qemu) {
     out.emplace_back("Network", "frames for it were lost for " + unreachable(report) + " ms, later ones waited");
   }

@@ -253,23 +253,27 @@ void migrate(Session& session, const MigrateOptions& options) {
   const json& reasons = answer->at("reasons");
   if (!reasons.empty()) session.status = info(Code::unsupported).exit_status;
   if (session.json()) return fmt::print("{}\n", answer->dump(2));
-  if (reasons.empty() && !options.datastore.empty()) {
+  if (reasons.empty() && !options.datastore.empty() && options.to.empty()) {
     return fmt::print("The disks of VM {} can move to {}; host {} would copy them.\n", options.name, options.datastore,
                       field(*answer, "to"));
   }
   const char* how = field(*answer, "engine") == "qemu" ? " by QEMU's own migration" : "";
-  if (reasons.empty()) return fmt::print("VM {} can move to {}{}.\n", options.name, field(*answer, "to"), how);
+  const std::string with = options.datastore.empty() ? "" : ", its disks to " + options.datastore;
+  if (reasons.empty()) {
+    return fmt::print("VM {} can move to {}{}{}.\n", options.name, field(*answer, "to"), with, how);
+  }
   fmt::print("VM {} cannot move now:\n", options.name);
   for (const auto& reason : reasons) fmt::print("  {}\n", printable(reason.get<std::string>()));
 }
 
 void add_migrate(CLI::App& vm, Session& session) {
   auto options = std::make_shared<MigrateOptions>();
-  auto* move = vm.add_subcommand("migrate", "Move a running VM to another host (vMotion), or a VM's disks to another "
-                                             "datastore; the guest goes on");
+  auto* move = vm.add_subcommand("migrate", "Move a running VM to another host (vMotion), a VM's disks to another "
+                                             "datastore, or both at once; the guest goes on");
   move->add_option("VM", options->name, "Name or id")->required();
   move->add_option("--to", options->to, "The host (default: the leader chooses)");
-  move->add_option("--datastore", options->datastore, "Move the disks there; the VM stays on its host, or off");
+  move->add_option("--datastore", options->datastore,
+                   "Move the disks there. Without --to the VM stays on its host, or off");
   move->add_option("--format", options->format, "raw or qcow2, with --datastore (default: as it is)")
       ->check(CLI::IsMember({"raw", "qcow2"}));
   move->add_option("--disk", options->disk, "Only this disk, with --datastore");
@@ -289,6 +293,7 @@ void add_migrate(CLI::App& vm, Session& session) {
                          "holdfast vm migrate web --to host2 --limit-bandwidth 500 --max-stop 50",
                          "holdfast vm migrate web --engine qemu",
                          "holdfast vm migrate web --datastore fast",
+                         "holdfast vm migrate web --to host2 --datastore local2",
                          "holdfast vm migrate web --datastore fast --format raw --disk data",
                          "holdfast --no-wait vm migrate web"}));
   move->callback([&session, options] { migrate(session, *options); });

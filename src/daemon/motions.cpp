@@ -18,6 +18,7 @@ constexpr Duration kListenLimit = 30s;
 constexpr Duration kHandOnLimit = 1s;
 constexpr Duration kStopMax = 20ms;  // without --max-stop; ARCHITECTURE.md
 constexpr std::uint64_t kBytesPerMbit = 125'000;
+constexpr std::uint64_t kPageBytes = 4096;
 constexpr int kFirstRoundShare = 90;  // percent shown: the later rounds share what is left
 
 engine::Encryption encryption_of(record::Encryption encryption) {
@@ -29,12 +30,14 @@ engine::Encryption encryption_of(record::Encryption encryption) {
   return engine::Encryption::required;
 }
 
+// Of the first round, and of the disks before it; memory counts as much as disks of its size.
 int percent_of(const motion::Progress& progress) {
   if (progress.phase == motion::Phase::stopping) return 99;
   if (progress.round > 1) return kFirstRoundShare + static_cast<int>(std::min<std::uint64_t>(progress.round, 8));
-  if (progress.pages_all == 0) return 0;
-  const std::uint64_t sent = progress.pages_all - std::min(progress.pages_all, progress.pages_left);
-  return static_cast<int>(sent * kFirstRoundShare / progress.pages_all);
+  const std::uint64_t memory_left = progress.round == 0 ? progress.pages_all : progress.pages_left;
+  const std::uint64_t all = progress.pages_all * kPageBytes + progress.disk_bytes_all;
+  const std::uint64_t left = memory_left * kPageBytes + progress.disk_bytes_left;
+  return all == 0 ? 0 : static_cast<int>((all - std::min(all, left)) * kFirstRoundShare / all);
 }
 
 std::uint64_t us(Duration time) { return static_cast<std::uint64_t>(time / std::chrono::microseconds(1)); }
@@ -60,6 +63,8 @@ record::MotionReport report_of(const record::MotionRecord& motion, const motion:
   report.copy_us = us(finished.stop.copy);
   report.load_us = us(finished.stop.load);
   report.commit_us = us(finished.stop.commit);
+  report.disks = finished.disks;
+  report.disk_bytes = finished.disk_bytes;
   report.tracker = finished.tracker;
   report.engine = motion.limits.engine == record::Engine::qemu ? record::Engine::qemu : record::Engine::holdfast;
   return report;
@@ -116,13 +121,15 @@ Result<Motions::RunningPtr> Motions::start(const record::MotionRecord& motion, c
   return running;
 }
 
-Result<Motions::Listening> Motions::receive(const record::MotionRecord& motion, const vm::VmSpec& spec) {
+Result<Motions::Listening> Motions::receive(const record::MotionRecord& motion, const vm::VmSpec& spec,
+                                            std::vector<motion::IncomingDisk> disks) {
   Listening listening;
   listening.token = pki::random_hex(32);
   motion::Receive order;
   order.leg = leg_of(motion, motion.from, listening.token);
   order.address = place_.address + ":" + place_.ports;
   for (const auto& nic : spec.nics) order.macs.push_back(nic.mac);
+  order.disks = std::move(disks);
   TRY_ASSIGN(const RunningPtr running, start(motion, order));
   std::unique_lock lock(running->mutex);
   running->changed.wait_for(lock, kListenLimit, [&] { return running->failed || !running->endpoint.empty(); });
@@ -134,12 +141,14 @@ Result<Motions::Listening> Motions::receive(const record::MotionRecord& motion, 
   return why;
 }
 
-Status Motions::send(const record::MotionRecord& motion) {
+Status Motions::send(const record::MotionRecord& motion, std::vector<std::string> disks) {
   motion::Send order;
   order.leg = leg_of(motion, motion.to, motion.token);
   order.endpoint = motion.endpoint;
   order.stop_max = motion.limits.max_stop_ms > 0 ? std::chrono::milliseconds(motion.limits.max_stop_ms) : kStopMax;
   order.bytes_per_second = motion.limits.bandwidth_mbit * kBytesPerMbit;
+  order.disks = std::move(disks);
+  order.room_bytes = motion.room_bytes;
   const auto started = start(motion, order);
   return started.ok() ? Status() : Status(started.error());
 }

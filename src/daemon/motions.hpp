@@ -38,9 +38,12 @@ class Motions {
   };
   // Starts the destination's process. Returns once it listens, after 30 s at most; on an error it is gone.
   // MotionFailed, Arrived follow.
-  Result<Listening> receive(const record::MotionRecord& motion, const vm::VmSpec& spec);
+  // `disks`: that come along.
+  Result<Listening> receive(const record::MotionRecord& motion, const vm::VmSpec& spec,
+                            std::vector<motion::IncomingDisk> disks);
   // Starts the source's process. MotionProgress, MotionReady, MotionFailed follow.
-  Status send(const record::MotionRecord& motion);
+  // `disks`: that go along.
+  Status send(const record::MotionRecord& motion, std::vector<std::string> disks);
   // safety: the commit was seen to succeed. MotionFinished follows.
   void tell_committed(const VmId& vm, const TaskId& id, ha::Version version);
 

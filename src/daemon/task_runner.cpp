@@ -69,12 +69,13 @@ void TaskRunner::look_at(const ha::View& view) {
 void TaskRunner::run(const Job& job) {
   if (!operations_.begin_task(job.task.id).ok()) return;  // final already, or the store is away: seen again later
   const bool makes = job.task.kind == TaskKind::vm_create || job.task.kind == TaskKind::vm_import;
-  const Status outcome = makes ? create(job) : job.task.kind == TaskKind::vm_resize ? resize(job) : erase(job);
+  Sizes sizes;
+  const Status outcome = makes ? create(job, sizes) : job.task.kind == TaskKind::vm_resize ? resize(job) : erase(job);
   if (!outcome.ok() && makes) {
     const Status erased = erase(job);
     if (!erased.ok()) log(Level::warn, "A failed VM left files behind.", {{"why", erased.error().what}});
   }
-  const Status finished = operations_.finish_task(job.task.id, outcome);
+  const Status finished = operations_.finish_task(job.task.id, outcome, sizes);
   if (!finished.ok()) log(Level::warn, "A task's end was not written.", {{"why", finished.error().what}});
 }
 
@@ -87,7 +88,7 @@ Result<std::string> TaskRunner::path_of(const std::string& datastore) const {
   return found->second.path;
 }
 
-Status TaskRunner::create(const Job& job) {
+Status TaskRunner::create(const Job& job, Sizes& sizes) {
   const auto& spec = job.vm.spec;
   for (const auto& name : folders_of(spec)) {
     TRY_ASSIGN(const std::string mount, path_of(name));
@@ -112,6 +113,8 @@ Status TaskRunner::create(const Job& job) {
       if (!said.ok()) log(Level::debug, "Progress was not written.", {{"why", said.error().what}});
     };
     TRY(image::import(disk.import_from, path, wanted, progress));
+    TRY_ASSIGN(const image::Info made, image::info(path, disk.format));
+    sizes[disk.name] = made.size_bytes;
   }
   if (!spec.cloud_init) return {};
   TRY_ASSIGN(const std::string home, path_of(spec.datastore));

@@ -2,6 +2,7 @@
 // TaskRunner: carries out the tasks that are about a VM's disks: vm.create, vm.import, vm.resize, vm.delete. (Start,
 // stop, kill and reset are the deciding code's.) A task that a crash interrupted is begun again: its steps replace
 // whole files or erase them.
+#include <map>
 #include <mutex>
 #include <set>
 #include <string>
@@ -28,7 +29,8 @@ class TaskRunner {
     Epoch epoch;  // of the VM's owner record, for its erasure
   };
   void run(const Job& job);
-  Status create(const Job& job);
+  using Sizes = std::map<std::string, std::uint64_t>;  // of imported disks, by name
+  Status create(const Job& job, Sizes& sizes);
   Status resize(const Job& job);
   Status erase(const Job& job);
   Result<std::string> path_of(const std::string& datastore) const;

@@ -4,6 +4,8 @@
 
 #include "base/break_point.hpp"
 #include "base/log.hpp"
+#include "core/motion/motion.hpp"
+#include "daemon/motion_disks.hpp"
 #include "sys/datastore/call_worker.hpp"
 #include "sys/datastore/datastore.hpp"
 #include "sys/process/clock.hpp"
@@ -202,14 +204,21 @@ void VmShell::carry_out(const ha::action::Thaw& thaw) {
 Result<Motions::Listening> VmShell::prepare_now(const ha::action::Prepare& prepare) {
   break_point("daemon.prepare");
   TRY_ASSIGN(LaunchRequest request, request_for(prepare.vm, prepare.epoch));
+  std::vector<motion::IncomingDisk> disks;
+  if (motion::takes_disks(prepare.motion)) {
+    TRY_ASSIGN(disks, make_incoming_disks(prepare, *surroundings_.get()));
+    // safety: before the commit: whoever starts the VM from there finds it.
+    TRY(confirm_on_datastore(prepare.vm, prepare.owner));
+  }
   request.motion = prepare.motion.id;
+  if (!prepare.owner.cpu.empty()) request.spec.cpu_model = prepare.owner.cpu;
   // safety: nothing is admitted: its hold page lets no write pass, and its guest waits for memory.
   TRY_ASSIGN(RunningVm waiting, hypervisor_.launch(request));
   {
     const std::lock_guard lock(mutex_);
     incoming_[prepare.vm.id] = std::move(waiting);
   }
-  auto listening = motions_.receive(prepare.motion, prepare.vm.spec);
+  auto listening = motions_.receive(prepare.motion, prepare.vm.spec, std::move(disks));
   break_point("daemon.prepared");
   if (!listening.ok()) {
     log_failure("A QEMU that waits in vain could not be killed.", prepare.vm.id, hypervisor_.kill(prepare.vm.id));
@@ -227,6 +236,7 @@ void VmShell::carry_out(const ha::action::Prepare& prepare) {
     if (prepared.ok) {
       prepared.endpoint = listening->endpoint;
       prepared.token = listening->token;
+      prepared.room_bytes = room_for_disks(prepare, *surroundings_.get());
     } else {
       prepared.error = listening.error();
       log(Level::warn, "A VM cannot come here.", {{"vm", prepared.vm.text}, {"why", prepared.error.what}});
@@ -238,7 +248,7 @@ void VmShell::carry_out(const ha::action::Prepare& prepare) {
 void VmShell::carry_out(const ha::action::Send& send) {
   pool_.submit([this, send] {
     break_point("daemon.send");
-    const Status started = motions_.send(send.motion);
+    const Status started = motions_.send(send.motion, outgoing_disks(send));
     if (!started.ok()) mailbox_.post(ha::event::MotionFailed{send.vm.id, send.motion.id, started.error()});
   });
 }

@@ -113,7 +113,16 @@ Status Destination::receive() {
   return order_.leg.engine == Engine::qemu ? receive_by_qemu(*monitor, dir) : receive_pages(*monitor, dir);
 }
 
+Status Destination::serve_disks(const qemu::RunDir& dir) {
+  for (const auto& disk : order_.disks) {
+    TRY_ASSIGN(auto server, DiskServer::start(disk, dir.disk_socket(disk.name)));
+    disks_.push_back(std::move(server));
+  }
+  return {};
+}
+
 Status Destination::receive_pages(qemu::EngineMonitor& monitor, const qemu::RunDir& dir) {
+  TRY(serve_disks(dir));
   TRY(monitor.prepare_to_load(kQemuLimit));
   TRY_ASSIGN(qemu::ShimAnswer shim, qemu::ask_shim(dir.memory_socket(), kQemuLimit));
   // Both do nothing until the guest stands still. QEMU stays hurried until holdfastd lets the guest run. What places
@@ -130,11 +139,25 @@ Status Destination::receive_pages(qemu::EngineMonitor& monitor, const qemu::RunD
   break_point("destination.listening");
   TRY_ASSIGN(engine::Connections connections,
              listener.accept(options, memory.blocks(), order_.patience, failure_));
+  const bool encrypted = connections.encrypted;
   TRY_ASSIGN(const auto receiver, engine::Receiver::start(memory, std::move(connections)));
+  std::unique_ptr<engine::TunnelExit> tunnel;
+  if (!disks_.empty()) {
+    std::map<std::string, std::string> channels;
+    for (const auto& disk : order_.disks) channels[disk_channel(disk.name)] = dir.disk_socket(disk.name);
+    tunnel = engine::TunnelExit::start(std::move(listener), {options, encrypted, 0}, std::move(channels), failure_);
+  }
   TRY(expect<engine::GuestStopped>(receiver->next()));
   announce(qemu);
   TRY_ASSIGN(const auto state, expect<engine::DeviceState>(receiver->next()));
   break_point("destination.load");
+  // safety: nobody writes the images any more, once the source may ask for the commit.
+  for (const auto& disk : disks_) {
+    const Status closed = disk->wait_closed(kLoadLimit);
+    if (closed.ok()) continue;
+    receiver->abort(closed.error().what);
+    return closed;
+  }
   const Instant began = sys::boot_now();
   const std::string_view bytes(reinterpret_cast<const char*>(state.bytes.data()), state.bytes.size());
   if (const Status loaded = monitor.load_devices(bytes, kLoadLimit); !loaded.ok()) {

@@ -16,6 +16,8 @@ Error reason_of(const engine::Failure& first, const Error& noticed);
 
 // Of the tunnel, for QEMU's own migration.
 inline const std::string kMigrationChannel = "migration";
+// Of the tunnel, for a disk that goes along.
+inline std::string disk_channel(const std::string& disk) { return "disk:" + disk; }
 
 Result<engine::ConnectionOptions> connection_options(const Leg& leg);
 Result<qemu::LaunchRecord> launch_record(const qemu::RunDir& dir);

@@ -22,7 +22,7 @@ struct Names<Engine> {
 };
 template <>
 struct Names<Phase> {
-  static constexpr std::array<std::string_view, 3> all = {"connecting", "copying", "stopping"};
+  static constexpr std::array<std::string_view, 4> all = {"connecting", "disks", "copying", "stopping"};
 };
 template <>
 struct Names<Guest> {
@@ -34,6 +34,10 @@ class Writer {
   explicit Writer(std::string_view type) : object_({{"type", type}}) {}
   void operator()(const char* name, const std::string& value) { object_[name] = value; }
   void operator()(const char* name, const std::vector<std::string>& value) { object_[name] = value; }
+  void operator()(const char* name, const std::vector<IncomingDisk>& value) {
+    json& list = object_[name] = json::array();
+    for (const auto& disk : value) list.push_back({{"name", disk.name}, {"path", disk.path}, {"format", disk.format}});
+  }
   void operator()(const char* name, const bool& value) { object_[name] = value; }
   void operator()(const char* name, const std::uint64_t& value) { object_[name] = value; }
   void operator()(const char* name, const Duration& value) { object_[name] = value.count(); }
@@ -66,6 +70,20 @@ class Reader {
     for (const json& each : *member) {
       if (!each.is_string()) return refuse(name, "has the wrong type");
       value.push_back(each.get<std::string>());
+    }
+  }
+  void operator()(const char* name, std::vector<IncomingDisk>& value) {
+    const json* member = take(name, json::value_t::array);
+    if (member == nullptr) return;
+    for (const json& each : *member) {
+      if (!each.is_object()) return refuse(name, "has the wrong type");
+      Reader reader(each);
+      IncomingDisk disk;
+      reader("name", disk.name);
+      reader("path", disk.path);
+      reader("format", disk.format);
+      if (!reader.finish().ok()) return refuse(name, "has a wrong member");
+      value.push_back(std::move(disk));
     }
   }
   void operator()(const char* name, bool& value) {
@@ -146,6 +164,8 @@ void members(Io& io, T& send) {
   io("endpoint", send.endpoint);
   io("stop_max_ns", send.stop_max);
   io("bytes_per_second", send.bytes_per_second);
+  io("disks", send.disks);
+  io("room_bytes", send.room_bytes);
 }
 template <class Io, Is<Receive> T>
 void members(Io& io, T& receive) {
@@ -153,6 +173,7 @@ void members(Io& io, T& receive) {
   io("address", receive.address);
   io("patience_ns", receive.patience);
   io("macs", receive.macs);
+  io("disks", receive.disks);
 }
 template <class Io, Is<Committed> T>
 void members(Io& io, T& committed) {
@@ -180,6 +201,8 @@ void members(Io& io, T& progress) {
   io("round", progress.round);
   io("pages_left", progress.pages_left);
   io("pages_all", progress.pages_all);
+  io("disk_bytes_left", progress.disk_bytes_left);
+  io("disk_bytes_all", progress.disk_bytes_all);
   io("bytes", progress.bytes);
   io("bytes_per_second", progress.bytes_per_second);
   io("share_percent", progress.share_percent);
@@ -205,6 +228,8 @@ void members(Io& io, T& finished) {
   io("least_share_percent", finished.least_share_percent);
   io("took_ns", finished.took);
   io("stopped_before_ns", finished.stopped_before);
+  io("disks", finished.disks);
+  io("disk_bytes", finished.disk_bytes);
   io("stop_ns", finished.stop.stop);
   io("scan_ns", finished.stop.scan);
   io("save_ns", finished.stop.save);

@@ -44,7 +44,16 @@ struct Send {
   std::string endpoint;  // where the destination listens
   Duration stop_max = 20ms;
   std::uint64_t bytes_per_second = 0;  // 0: no limit
+  std::vector<std::string> disks = {};  // that go along, as QEMU's nodes name them; only with Engine::holdfast
+  std::uint64_t room_bytes = 0;        // that are free for them at the destination
   bool operator==(const Send&) const = default;
+};
+// The new image of a disk that comes along: made, and empty.
+struct IncomingDisk {
+  std::string name;    // as in Send
+  std::string path;
+  std::string format;  // QEMU's name of it
+  bool operator==(const IncomingDisk&) const = default;
 };
 // The first message to `holdfast-motion receive`.
 struct Receive {
@@ -52,6 +61,7 @@ struct Receive {
   std::string address;      // as engine::Listener::open
   Duration patience = 60s;  // until the source has connected
   std::vector<std::string> macs;  // of the guest's NICs, in the spec's order
+  std::vector<IncomingDisk> disks = {};
   bool operator==(const Receive&) const = default;
 };
 // To the source. safety: the commit was seen to succeed: this host may not run the VM any more.
@@ -84,14 +94,15 @@ struct Arrived {
   bool operator==(const Arrived&) const = default;
 };
 
-enum class Phase { connecting, copying, stopping };
+enum class Phase { connecting, disks, copying, stopping };
 // At most kProgressPerSecond.
 struct Progress {
   Phase phase = Phase::connecting;
   std::uint64_t round = 0;
   std::uint64_t pages_left = 0;  // of this round
   std::uint64_t pages_all = 0;   // of guest memory
-  std::uint64_t bytes = 0;       // sent so far
+  std::uint64_t disk_bytes_left = 0, disk_bytes_all = 0;  // of the disks that go along, as known so far
+  std::uint64_t bytes = 0;       // sent so far, of memory
   std::uint64_t bytes_per_second = 0;
   std::uint64_t share_percent = 100;  // of the time that the guest may run
   bool knows_end = false;
@@ -134,7 +145,8 @@ struct Finished {
   std::uint64_t least_share_percent = 100;
   Duration took{};            // since Send
   Duration stopped_before{};  // the sum of the stops for scans and of the slow-down
-  StopTimes stop;
+  std::uint64_t disks = 0, disk_bytes = 0;  // that went along
+  StopTimes stop;  // with disks, their end is part of `save`
   std::string tracker;  // which, and why
   bool operator==(const Finished&) const = default;
 };

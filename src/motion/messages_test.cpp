@@ -25,7 +25,8 @@ Leg leg() {
 
 std::vector<Order> orders() {
   const std::vector<std::string> macs = {"52:54:00:00:00:01", "52:54:00:00:00:02"};
-  return {Send{leg(), "10.77.1.2:4000", 15ms, 1 << 20}, Receive{leg(), "10.77.1.2:0", 30s, macs}, Committed{4711},
+  return {Send{leg(), "10.77.1.2:4000", 15ms, 1 << 20, {"root"}, 1 << 30},
+          Receive{leg(), "10.77.1.2:0", 30s, macs, {{"root", "/ds/vm/root.t-1.raw", "raw"}}}, Committed{4711},
           Abort{"The user has cancelled it: \"enough\"\n"}};
 }
 
@@ -41,7 +42,7 @@ std::vector<Report> reports() {
   return {Listening{"10.77.1.2:4000"},
           Loaded{3ms},
           Arrived{4711},
-          Progress{Phase::stopping, 3, 4, 5, 6, 7, 35, true, 2s},
+          Progress{Phase::stopping, 3, 4, 5, 8, 9, 6, 7, 35, true, 2s},
           ReadyToCommit{},
           Failed{{Code::outcome_unknown, "Nobody knows."}, Guest::stopped},
           finished};

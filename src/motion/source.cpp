@@ -19,6 +19,7 @@ namespace hf::motion {
 namespace {
 
 constexpr Duration kLoadLimit = 30s;
+constexpr std::uint64_t kWritesShare = 4;  // of a limited link: a quarter for what the guest writes on its disks
 
 // Time since the last lap.
 class Laps {
@@ -63,6 +64,7 @@ Status Source::copy() {
   break_point("source.copied");
   for (;;) {
     TRY_ASSIGN(engine::PageSet written, scan());
+    if (disks_) TRY(disks_->check());
     const Duration fixed =
         done_.stop.stop + done_.stop.scan + 2 * save_took_;  // a load takes about as long as a save
     if (pacing_.scanned(engine::count_of(written), fixed) == Pacing::Next::stop) {
@@ -94,10 +96,30 @@ Status Source::open() {
   TRY_ASSIGN(const engine::ConnectionOptions options, connection_options(order_.leg));
   TRY_ASSIGN(engine::Connections connections,
              engine::connect(order_.endpoint, options, memory_->blocks(), failure_));
+  const bool encrypted = connections.encrypted;
   sender_ =
       engine::Sender::start(*memory_, std::move(connections), {.bytes_per_second = order_.bytes_per_second});
   shown_.pages_all = memory_->page_count();
   reporter_ = std::jthread([this](const std::stop_token& stop) { report_progress(stop); });
+  return order_.disks.empty() ? Status() : copy_disks(options, encrypted);
+}
+
+Status Source::copy_disks(const engine::ConnectionOptions& options, bool encrypted) {
+  const engine::TunnelOptions tunnel{options, encrypted, order_.bytes_per_second};
+  TRY_ASSIGN(disks_, DiskSender::start(order_, *monitor_, tunnel, failure_));
+  break_point("source.disks");
+  TRY(disks_->copy([this](std::uint64_t left, std::uint64_t all) {
+    const std::scoped_lock lock(mutex_);
+    shown_.phase = Phase::disks;
+    shown_.disk_bytes_left = left;
+    shown_.disk_bytes_all = all;
+  }));
+  if (order_.bytes_per_second > 0) {
+    const std::uint64_t writes = order_.bytes_per_second / kWritesShare;
+    disks_->limit(writes);
+    sender_->limit(order_.bytes_per_second - writes);
+  }
+  break_point("source.disks_equal");
   return {};
 }
 
@@ -176,6 +198,9 @@ Status Source::stop_for_good(engine::PageSet pages) {
   Laps laps;
   TRY(sender_->start_round(std::move(pages)));
   // Beside the copy. The guest cannot run between the scan and this: it is held.
+  // safety: the destination's images have all that the guest was told of, before any commit is asked for.
+  if (disks_) TRY(disks_->finish());
+  break_point("source.disks_sent");
   TRY_ASSIGN(const std::string state, monitor_->save_devices(qemu::Images::released, kQemuLimit));
   done_.stop.save = laps.lap();
   done_.state_bytes = state.size();
@@ -221,6 +246,8 @@ void Source::tell_committed(std::uint64_t version) {
   // What is left here is to be taken down, which takes as long as memory is large.
   end_hurry();
   reporter_ = std::jthread();
+  done_.disks = order_.disks.size();
+  done_.disk_bytes = disks_ ? disks_->bytes() : 0;
   const engine::RoundReport all = sender_->total();
   done_.zero_pages = all.zero_pages;
   done_.delta_pages = all.delta_pages;
@@ -253,6 +280,7 @@ Status Source::resume() {
 // safety: only where holdfastd was not asked, or has said Abort: this host still has the right to run the VM.
 int Source::give_up(const Error& why) {
   const Error first = reason_of(*failure_, why);
+  log(Level::warn, "a motion has failed", {{"vm", order_.leg.vm.text}, {"why", first.what}});
   Guest state = Guest::runs;
   if (guest_) guest_->set_share(1);
   if (const Status resumed = resume(); !resumed.ok()) {
@@ -269,7 +297,7 @@ int Source::give_up(const Error& why) {
   if (tracker_) tracker_->disarm();
   if (sender_) sender_->abort(first.what);
   if (qemu_copy_) qemu_copy_->abort(first.what);
-  log(Level::warn, "a motion has failed", {{"vm", order_.leg.vm.text}, {"why", first.what}});
+  disks_.reset();  // its tunnel goes, and nobody could be told any more
   reporter_ = std::jthread();
   if (const Status told = master_.report(Failed{first, state}); !told.ok()) {
     log(Level::warn, "nobody was told that the motion has failed", {{"why", told.error().what}});

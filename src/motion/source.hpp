@@ -4,7 +4,8 @@
 //
 // | state    | the guest    | what happens                          | next                                           |
 // |----------|--------------|---------------------------------------|-------------------------------------------------|
-// | copying  | runs, mostly | rounds, until the rest is small       | -> stopping                                    |
+// | copying  | runs, mostly | disks that go along; then rounds,     | -> stopping                                    |
+// |          |              | until the rest is small               |                                                |
 // | stopping | stands still | last pages, devices, "loaded"         | reports ReadyToCommit -> asked                 |
 // | both     |              | any failure, Abort, holdfastd is gone | `cont`, reports Failed, ends                   |
 // | asked    | stands still | Committed                             | tells the destination, reports Finished, ends  |
@@ -23,6 +24,7 @@
 #include "core/motion/pacing.hpp"
 #include "engine/sender.hpp"
 #include "engine/tracker.hpp"
+#include "motion/disk_sender.hpp"
 #include "motion/leg.hpp"
 #include "motion/master.hpp"
 #include "motion/paced_guest.hpp"
@@ -41,6 +43,7 @@ class Source {
  private:
   Status copy();
   Status open();
+  Status copy_disks(const engine::ConnectionOptions& options, bool encrypted);
   Status copy_by_qemu();
   // The guest stopped for the first time: tracking begins, and its devices are saved for a try: what QEMU cannot save
   // is known before anything is sent.
@@ -70,7 +73,8 @@ class Source {
   std::unique_ptr<engine::Tracker> tracker_;
   std::unique_ptr<PacedGuest> guest_;
   std::unique_ptr<engine::Sender> sender_;
-  std::unique_ptr<QemuCopy> qemu_copy_;  // in place of the four before it
+  std::unique_ptr<DiskSender> disks_;    // none: none go along
+  std::unique_ptr<QemuCopy> qemu_copy_;  // in place of all before it but `monitor_`
   Pacing pacing_;
   Finished done_;
   int qemu_ = 0;                      // its process

@@ -78,15 +78,16 @@ struct VmPause {
   std::optional<DiskError> error;
 };
 
-// The disks of a running VM that get other images (core/motion/relocator.hpp). The images are there, empty, of the
-// same size.
+// The disks of a running VM that get other images (core/motion/relocator.hpp), or are copied to those of another host.
+// The images are there, empty, of the same size.
 struct CopyRequest {
   VmId vm;
   TaskId id;  // names its jobs, so that they are found again
   struct Disk {
     std::string name;  // its name in the spec; vm::kSeedName: the seed
-    std::string path;  // of the new image
-    vm::DiskFormat format = vm::DiskFormat::qcow2;
+    std::string path;  // of the new image; is_remote: of the socket of an NBD server, which has it as export `name`
+    vm::DiskFormat format = vm::DiskFormat::qcow2;  // is_remote: the server's business
+    bool is_remote = false;
   };
   std::vector<Disk> disks;
   std::uint64_t bytes_per_second = 0;  // 0: no limit

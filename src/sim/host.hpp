@@ -31,6 +31,7 @@ struct Mirror {
   TaskId id;
   std::string image;
   State state = State::copying;
+  int to = -1;  // of a motion: the host that makes the image
 };
 
 // The one image that the VM's spec names.
@@ -64,6 +65,7 @@ struct MotionEngine {
   int peer = -1;             // the other host, once known
   bool sends = false;
   int rounds_left = 0;
+  std::string image;         // with disks: the new one
   bool stopped = false;      // the guest, for good
   bool asked = false;        // for the commit
   Time heard{};              // from the other side
@@ -164,6 +166,7 @@ class Host {
   void copy_on(MotionEngine& sender);
   void stop_for_good(MotionEngine& sender);
   void load(MotionEngine& receiver, const Memory& memory, int from);
+  void end_mirror(const MotionEngine& sender);
   void tell_daemon(ha::Event event);
   void fail_engine(MotionEngine& failing, const std::string& why);
   void close_engine(MotionEngine& closing);

@@ -23,6 +23,7 @@ void Host::write_image(Process& writer) {
   auto& images = w_.images[writer.vm];
   const std::uint64_t write = w_.checker.next_write(writer.vm);
   images[writer.image] = write;
+  if (writer.mirror && writer.mirror->to >= 0 && !w_.network.both(index_, writer.mirror->to)) writer.mirror.reset();
   if (writer.mirror && writer.mirror->state == Mirror::State::ready) images[writer.mirror->image] = write;
   w_.checker.acknowledged(*this, writer, write);
 }
@@ -76,6 +77,10 @@ void Host::mirror_on(const VmId& vm, std::uint64_t number, const TaskId& id) {
     if (found == nullptr) return;
     if (hung() || found->frozen) return mirror_on(vm, number, id);
     auto& images = w_.images[vm];
+    // What another host makes is there, unless it was deleted, because that one has given up.
+    const bool reachable = found->mirror->to < 0 || (w_.network.both(index_, found->mirror->to) &&
+                                                     images.count(found->mirror->image) != 0);
+    if (!reachable) return found->mirror.reset();
     images[found->mirror->image] = images[found->image];
     found->mirror->state = Mirror::State::ready;
   });

@@ -2,6 +2,7 @@
 // What they say to each other gets lost, comes late and twice; they may die at any step.
 #include <algorithm>
 
+#include "core/motion/motion.hpp"
 #include "core/vm/qemu_command.hpp"
 #include "sim/host.hpp"
 #include "sim/world.hpp"
@@ -58,17 +59,21 @@ void Host::prepare(const ha::action::Prepare& prepare) {
   const auto* owner = core_->view().owner(vm);
   fresh.is_protected = owner != nullptr && owner->record.guarded;
   fresh.motion = prepare.motion.id;
-  fresh.cpu = prepare.vm.spec.cpu_model.empty() ? vm::kPinnedCpu : prepare.vm.spec.cpu_model;
+  fresh.cpu = !prepare.owner.cpu.empty()            ? prepare.owner.cpu
+              : !prepare.vm.spec.cpu_model.empty() ? prepare.vm.spec.cpu_model
+                                                   : std::string(vm::kPinnedCpu);
   fresh.image = image_of(prepare.vm.spec);
   processes_[vm] = fresh;
   w_.queue.after(w_.between(w_.params.launch_min, w_.params.launch_max),
-                 [this, vm, number = fresh.number, id = prepare.motion.id, answer, life = daemon.life()] {
-                   daemon.post(life, [this, vm, number, id, answer] {
+                 [this, vm, number = fresh.number, id = prepare.motion.id, image = fresh.image,
+                  takes_disks = motion::takes_disks(prepare.motion), answer, life = daemon.life()] {
+                   daemon.post(life, [this, vm, number, id, image, takes_disks, answer] {
                      if (process(vm, number) == nullptr) return answer(false, "");
                      if (w_.rng.chance(w_.faulty.launch_failure)) {
                        remove_process(vm);
                        return answer(false, "");
                      }
+                     if (takes_disks) w_.images[vm].try_emplace(image, 0);
                      MotionEngine receiver;
                      receiver.vm = vm;
                      receiver.id = id;
@@ -93,6 +98,12 @@ void Host::send(const ha::action::Send& send) {
   sender.peer = w_.host_index(HostId(send.motion.endpoint));
   sender.rounds_left = static_cast<int>(w_.rng.between(0, w_.params.motion_rounds));
   sender.heard = w_.queue.now();
+  const auto after = vm::relocated(send.vm.spec, send.motion.disks);
+  if (motion::takes_disks(send.motion) && after.ok()) {
+    sender.image = image_of(*after);
+    found->second.mirror = Mirror{sender.id, sender.image, Mirror::State::copying, sender.peer};
+    mirror_on(sender.vm, sender.qemu, sender.id);
+  }
   engines_[sender.vm] = sender;
   w_.trace([&] { return fmt::format("{}: {} is copied to {}", id_.text, sender.vm.text, send.motion.endpoint); });
   watch_peer(sender.vm, sender.number);
@@ -133,8 +144,17 @@ void Host::stop_for_good(MotionEngine& sender) {
   if (guest->frozen) {
     return engine_later(100ms, sender.vm, sender.number, [this](MotionEngine& mine) { stop_for_good(mine); });
   }
+  if (!sender.image.empty() && w_.bug != ha::KeptBug::ready_before_equal) {
+    const Process* mirrors = mirroring(sender.vm, sender.qemu, sender.id);
+    if (mirrors == nullptr) return fail_engine(sender, "The copy of the disks failed.");
+    if (mirrors->mirror->state != Mirror::State::ready) {
+      sender.heard = w_.queue.now();
+      return engine_later(50ms, sender.vm, sender.number, [this](MotionEngine& mine) { stop_for_good(mine); });
+    }
+  }
   sender.stopped = true;
   guest->resumed = false;
+  end_mirror(sender);
   refresh(*guest);
   engine_later(w_.between(1ms, 100ms), sender.vm, sender.number, [this](MotionEngine& mine) {
     Process* still = process(mine.vm, mine.qemu);
@@ -143,6 +163,11 @@ void Host::stop_for_good(MotionEngine& sender) {
       peer.load(receiver, memory, from);
     });
   });
+}
+
+void Host::end_mirror(const MotionEngine& sender) {
+  Process* mirrors = sender.image.empty() ? nullptr : mirroring(sender.vm, sender.qemu, sender.id);
+  if (mirrors != nullptr) mirrors->mirror.reset();
 }
 
 void Host::load(MotionEngine& receiver, const Memory& memory, int from) {
@@ -274,6 +299,7 @@ void Host::crash_engine(const VmId& vm) {
 void Host::close_engine(MotionEngine& closing) {
   const MotionEngine gone = closing;
   engines_.erase(gone.vm);
+  end_mirror(gone);
   if (gone.peer < 0) return;
   say(gone, gone.id, gone.peer, [](Host& peer, MotionEngine& left) {
     if (!left.asked) peer.fail_engine(left, "The connection ended.");

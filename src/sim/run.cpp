@@ -86,6 +86,8 @@ const std::vector<std::pair<std::string_view, ha::KeptBug>>& kept_bugs() {
       {"release_when_unknown", KeptBug::release_when_unknown},
       {"claim_ignores_spec", KeptBug::claim_ignores_spec},
       {"placement_ignores_maintenance", KeptBug::placement_ignores_maintenance},
+      {"motion_leaves_spec", KeptBug::motion_leaves_spec},
+      {"ready_before_equal", KeptBug::ready_before_equal},
       {"motion_takes_new_cpu", KeptBug::motion_takes_new_cpu},
   };
   return kBugs;

@@ -93,17 +93,22 @@ bool User::kill_moving(record::VmRecord vm, ha::Version read) {
   const Error why{Code::conflict, "It was overridden."};
   ha::TypedTxn txn;
   txn.conditions.push_back({key::kVms + vm.id.text, read});
-  if (motion == nullptr || pending) {
-    txn.conditions.push_back({key::kMotions + vm.id.text, motion == nullptr ? 0 : motion->version});
-  }
-  if (pending) txn.writes.push_back({key::kMotions + vm.id.text, {}, 0});
+  if (motion == nullptr) txn.conditions.push_back({key::kMotions + vm.id.text, 0});
+  if (pending) motion::erase({std::get<record::MotionRecord>(motion->value), motion->version}, vm.spec, txn);
   ha::end_task(*moving, &why, txn);
   txn.writes.push_back({key::kVms + vm.id.text, vm, 0});
   txn.writes.push_back({key::kTasks + task.id.text, task, 0});
   return w_.service.commit_now(txn);
 }
 
-bool User::migrate(const VmId& id, const HostId& to) {
+namespace {
+void convert(const record::VmRecord& vm, record::TaskRecord& task) {
+  task.datastore = "ds0";
+  task.disk_format = vm.spec.disks.front().format == vm::DiskFormat::raw ? "qcow2" : "raw";
+}
+}  // namespace
+
+bool User::migrate(const VmId& id, const HostId& to, bool with_disks) {
   const auto* entry = w_.store.get(key::kVms + id.text);
   if (entry == nullptr) return false;
   auto vm = std::get<record::VmRecord>(entry->value);
@@ -111,6 +116,7 @@ bool User::migrate(const VmId& id, const HostId& to) {
   record::TaskRecord task;
   task.kind = TaskKind::vm_migrate;
   task.to = to;
+  if (with_disks && !to.empty()) convert(vm, task);
   return ask(std::move(vm), entry->version, std::move(task));
 }
 
@@ -122,8 +128,7 @@ bool User::relocate(const VmId& id) {
   if (!vm.active_task.empty()) return false;
   record::TaskRecord task;
   task.kind = TaskKind::vm_migrate;
-  task.datastore = "ds0";
-  task.disk_format = vm.spec.disks.front().format == vm::DiskFormat::raw ? "qcow2" : "raw";
+  convert(vm, task);
   return ask(std::move(vm), entry->version, std::move(task));
 }
 
@@ -146,7 +151,8 @@ void User::next_migration(const VmId& vm) {
     return;
   }
   const auto host = static_cast<int>(w_.rng.below(static_cast<std::uint64_t>(w_.params.hosts)));
-  migrate(vm, w_.rng.chance(50) ? HostId() : w_.host(host).id());
+  const bool with_disks = w_.params.relocations > 0 && w_.rng.chance(40);
+  migrate(vm, !with_disks && w_.rng.chance(50) ? HostId() : w_.host(host).id(), with_disks);
 }
 
 bool User::enter_maintenance(const HostId& host) {

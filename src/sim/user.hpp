@@ -18,8 +18,8 @@ class User {
   void create(const std::string& id, std::uint64_t memory_mib, vm::RestartPriority priority);
   // False: refused (another command is under way, or the store is away).
   bool command(const VmId& vm, record::TaskKind kind);
-  // `vm migrate`; an empty host: the leader chooses.
-  bool migrate(const VmId& vm, const HostId& to);
+  // `vm migrate`; an empty host: the leader chooses. With disks: they go along into the other format.
+  bool migrate(const VmId& vm, const HostId& to, bool with_disks = false);
   bool relocate(const VmId& id);
   // Calls off the motion of a VM, if it is not too late.
   bool cancel(const VmId& vm);

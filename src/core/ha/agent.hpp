@@ -73,6 +73,11 @@ class Agent {
   bool has_any_process(const VmId& vm) const { return locals_.count(vm) != 0; }
   bool has_process(const VmId& vm) const;   // one that runs, or is to run
   bool runs(const VmId& vm, Epoch epoch) const;
+  // Any process of that epoch.
+  bool has_process_of(const VmId& vm, Epoch epoch) const {
+    const auto found = locals_.find(vm);
+    return found != locals_.end() && found->second.epoch == epoch;
+  }
   // Its process runs under that epoch and nothing is under way with it.
   bool may_leave(const VmId& vm, Epoch epoch) const { return runs(vm, epoch) && !busy(vm) && held_.count(vm) == 0; }
   // safety: a new swap or launch begins only with a live session and fresh contact.

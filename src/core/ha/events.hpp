@@ -84,8 +84,11 @@ struct Paused { VmId vm; Epoch epoch; std::string disk; bool no_room = false; st
 struct WentOn { VmId vm; Epoch epoch; };
 
 // Motions (core/motion). `id` is the motion's; what comes of an earlier one is ignored. Any may come late or twice.
-// Destination: what became of Prepare. Not ok: nothing is left of it.
-struct Prepared { VmId vm; TaskId id; bool ok = false; std::string endpoint, token; Error error; };
+// Destination: what became of Prepare. Not ok: nothing is left of it, but for files of disks that were to come.
+struct Prepared {
+  VmId vm; TaskId id; bool ok = false; std::string endpoint, token; Error error;
+  std::uint64_t room_bytes = 0;  // as in the MotionRecord
+};
 // Source: the copy goes on.
 struct MotionProgress { VmId vm; TaskId id; int percent = 0; };
 // Source: the guest stands still for good, the destination has all of it and said "loaded". The motion process waits
@@ -147,8 +150,9 @@ struct Emit { record::EventRecord event; };
 
 // Destination: start QEMU with `-incoming defer` and `-S`, its hold page held and nothing admitted, and a motion
 // process that listens. Reports Prepared. Its QEMU's end afterwards comes as Exited with that epoch.
-// The spec's CPU is the one that the guest was started with.
-struct Prepare { record::VmRecord vm; record::MotionRecord motion; Epoch epoch; };
+// The guest gets the owner's CPU, with which it was started, as with Launch. Disks that go along: the spec names their
+// new images, which are made first, and the owner until now is written on their datastore.
+struct Prepare { record::VmRecord vm; record::MotionRecord motion; Epoch epoch; record::OwnerRecord owner; };
 // Source: start the motion process; reports MotionProgress, then MotionReady, or MotionFailed.
 struct Send { record::VmRecord vm; record::MotionRecord motion; };
 // Source: safety: the motion is over and nothing of it can commit any more: end its motion process if there is one, see
@@ -208,6 +212,8 @@ enum class KeptBug {
   release_when_unknown,             // the old images go on when the answer to a relocation's commit was lost
   claim_ignores_spec,               // a claim does not insist on the spec that it starts the VM from
   placement_ignores_maintenance,    // what gives a host a VM does not insist that it is not in maintenance
+  motion_leaves_spec,               // the commit of a motion that takes disks along does not name their new images
+  ready_before_equal,               // a motion that takes disks along commits before their new images are equal
 };
 
 }  // namespace hf::ha

@@ -46,11 +46,48 @@ ha::Health health_of(const Question& q, const HostId& host) {
   return found == q.health.end() ? ha::Health::unknown : found->second.health;
 }
 
-// Names of the VM's datastores that are not shared.
+// The spec that the other host would run.
+Result<vm::VmSpec> spec_there(const Question& q, const vm::VmSpec& spec) {
+  if (q.disks.datastore.empty()) return spec;
+  return vm::relocated(spec, q.disks);
+}
+
+void check_disks(const Question& q, const record::VmRecord& vm, std::vector<std::string>& reasons) {
+  if (const auto* relocation = q.view.relocation(vm.id)) {
+    // What another host still deletes is in nobody's way, but for the record that tells of it.
+    const bool elsewhere = !relocation->record.cleaner.empty() && q.disks.datastore.empty();
+    if (!elsewhere) {
+      reasons.push_back(fmt::format("The disks of VM {} move, or what their move has left is being deleted.",
+                                    vm.spec.name));
+    }
+  }
+  if (q.disks.datastore.empty()) return;
+  const auto after = vm::relocated(vm.spec, q.disks);
+  if (!after.ok()) reasons.push_back(after.error().what);
+  for (const auto& disk : after.ok() ? after->disks : std::vector<vm::Disk>{}) {
+    if (disk.tag != q.disks.tag || disk.size_bytes > 0) continue;
+    reasons.push_back(fmt::format("The spec of VM {} does not say how large disk {} is, which was imported by an "
+                                  "earlier version: `holdfast vm resize` writes it, while the VM is off.",
+                                  vm.spec.name, disk.name));
+  }
+  if (decided(q) == record::Engine::qemu) {
+    reasons.push_back(fmt::format("QEMU's own migration does not take the disks of VM {} along: move the disks first "
+                                  "(--datastore without --to), then the VM.", vm.spec.name));
+  }
+  const bool known = std::any_of(q.view.datastores.begin(), q.view.datastores.end(), [&](const auto& entry) {
+    return entry.second.record.name == q.disks.datastore;
+  });
+  if (!known) {
+    reasons.push_back("There is no datastore named " + q.disks.datastore + ": `holdfast datastore ls` lists them.");
+  }
+}
+
+// Names of the datastores of that spec that are not shared, but for where its disks go.
 std::set<std::string> local_datastores(const Question& q, const vm::VmSpec& spec) {
   std::set<std::string> used = {spec.datastore}, local;
   for (const auto& disk : spec.disks) used.insert(disk.datastore);
   for (const auto& cdrom : spec.cdroms) used.insert(cdrom.image.substr(0, cdrom.image.find(':')));
+  used.erase(q.disks.datastore);
   for (const auto& [id, datastore] : q.view.datastores) {
     if (!datastore.record.shared && used.count(datastore.record.name) != 0) local.insert(datastore.record.name);
   }
@@ -99,11 +136,12 @@ void check_vm(const Question& q, const record::VmRecord& vm, std::vector<std::st
     reasons.push_back(fmt::format("Holdfast's engine cannot read the memory of VM {} ({}); QEMU's own migration may "
                                   "move it.", name, status->record.memory_tracker));
   }
-  if (q.view.relocation(vm.id) != nullptr) {
-    reasons.push_back(fmt::format("The disks of VM {} move, or what their move has left is being deleted.", name));
-  }
-  for (const auto& datastore : local_datastores(q, vm.spec)) {
-    reasons.push_back(fmt::format("VM {} has data on {}, which is local to its host.", name, datastore));
+  check_disks(q, vm, reasons);
+  const auto there = spec_there(q, vm.spec);
+  for (const auto& datastore : local_datastores(q, there.ok() ? *there : vm.spec)) {
+    reasons.push_back(fmt::format("VM {} has data on {}, which is local to its host.{}", name, datastore,
+                                  q.disks.datastore.empty() ? " Name a datastore that the other host has: --datastore."
+                                                            : ""));
   }
 }
 
@@ -122,7 +160,9 @@ std::vector<std::string> obstacles_at(const Question& q, const record::VmRecord&
   }
   std::map<std::string, std::string> ids;
   for (const auto& [id, datastore] : q.view.datastores) ids[datastore.record.name] = id;
-  placement::Need need = placement::need_of(vm, ids);
+  record::VmRecord there = vm;
+  if (auto spec = spec_there(q, vm.spec); spec.ok()) there.spec = std::move(*spec);
+  placement::Need need = placement::need_of(there, ids);
   need.pinned_host.clear();
   auto found = placement::obstacles(*candidate, need);
   const record::HostRecord& host = record->second.record;

@@ -18,6 +18,7 @@ struct Question {
   VmId vm;
   HostId to;  // empty: the best host
   record::Engine engine = record::Engine::automatic;
+  vm::Relocation disks = {};  // that go along; no datastore: none
 };
 
 struct Answer {

@@ -51,18 +51,21 @@ void Destination::prepare(const MotionRecord& motion, const AgentContext& contex
   // What is left of an earlier stay, or of an earlier motion, is gone first.
   auto vm = context.view.vms.find(motion.vm);
   if (vm == context.view.vms.end() || !agent.may_begin(context) || agent.has_any_process(motion.vm)) return;
+  record::VmRecord coming_vm = vm->second.record;
+  if (takes_disks(motion)) {
+    auto after = vm::relocated(coming_vm.spec, motion.disks);
+    if (!after.ok()) return endings_.want(motion.vm, motion.id, after.error());
+    coming_vm.spec = std::move(*after);
+  }
   Coming coming;
   coming.id = motion.id;
   coming.epoch = motion.epoch.next();
   comings_[motion.vm] = coming;
   agent.prepare(motion.vm, coming.epoch, motion.id);
-  record::VmRecord as_started = vm->second.record;
-  const auto* owner = context.view.owner(motion.vm);
   // safety: the guest finds the processor that it was started with, whatever the spec and the baseline say by now.
-  if (!owner->record.cpu.empty() && bug_ != KeptBug::motion_takes_new_cpu) {
-    as_started.spec.cpu_model = owner->record.cpu;
-  }
-  out.emplace_back(action::Prepare{as_started, motion, coming.epoch});
+  record::OwnerRecord owner = context.view.owner(motion.vm)->record;
+  if (bug_ == KeptBug::motion_takes_new_cpu) owner.cpu.clear();
+  out.emplace_back(action::Prepare{coming_vm, motion, coming.epoch, owner});
 }
 
 void Destination::say_ready(Coming& coming, MotionRecord motion, ha::Version version, const AgentContext& context,
@@ -73,6 +76,7 @@ void Destination::say_ready(Coming& coming, MotionRecord motion, ha::Version ver
   motion.phase = MotionRecord::Phase::ready;
   motion.endpoint = coming.endpoint;
   motion.token = coming.token;
+  motion.room_bytes = coming.room_bytes;
   // safety: both were so before the swap is sent; see rule 4 in motion.hpp.
   motion.session_to = context.session.id();
   motion.generation_to = context.guard.generation;
@@ -152,6 +156,7 @@ void Destination::on(const event::Prepared& prepared, Agent& agent) {
   found->second.prepared = true;
   found->second.endpoint = prepared.endpoint;
   found->second.token = prepared.token;
+  found->second.room_bytes = prepared.room_bytes;
 }
 
 void Destination::on(const event::MotionFailed& failed) {

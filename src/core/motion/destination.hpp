@@ -45,6 +45,7 @@ class Destination {
     Epoch epoch;  // that it will run with
     bool prepared = false;
     std::string endpoint, token;
+    std::uint64_t room_bytes = 0;
     OpId op = 0;
     Instant next_at{};
   };

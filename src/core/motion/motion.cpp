@@ -33,10 +33,46 @@ OwnerRecord committed_owner(const MotionRecord& motion, const OwnerRecord& befor
   return next;
 }
 
+bool takes_disks(const MotionRecord& motion) { return !motion.disks.datastore.empty(); }
+
+record::RelocationRecord remains(const MotionRecord& motion, const vm::VmSpec& before,
+                                 record::RelocationRecord::Phase phase) {
+  record::RelocationRecord left;
+  left.id = motion.id;
+  left.vm = motion.vm;
+  left.epoch = motion.epoch;
+  left.phase = phase;
+  left.what = motion.disks;
+  left.host = motion.from;
+  left.cleaner = phase == record::RelocationRecord::Phase::committed ? motion.from : motion.to;
+  const auto after = vm::relocated(before, motion.disks);
+  if (!after.ok()) return left;
+  left.old_files = vm::files_only_in(before, *after);
+  left.new_files = vm::files_only_in(*after, before);
+  if (after->datastore != before.datastore) {
+    left.old_home = before.datastore;
+    left.new_home = after->datastore;
+  }
+  return left;
+}
+
+void erase(const Stored<MotionRecord>& motion, const vm::VmSpec& spec, TypedTxn& txn) {
+  const VmId& vm = motion.record.vm;
+  // safety: takes away what the commit insists on. One that was done has changed this version.
+  txn.conditions.push_back({key::kMotions + vm.text, motion.version});
+  txn.writes.push_back({key::kMotions + vm.text, {}, 0});
+  if (!takes_disks(motion.record) || motion.record.phase == MotionRecord::Phase::committed) return;
+  txn.conditions.push_back({key::kRelocations + vm.text, 0});
+  txn.writes.push_back(
+      {key::kRelocations + vm.text, remains(motion.record, spec, record::RelocationRecord::Phase::abandoned), 0});
+}
+
 std::vector<ha::KeyState> told_by_source(const ha::event::Arrived& word, const HostId& self, const View& view) {
   const auto* motion = view.motion(word.vm);
   const bool known = motion != nullptr && motion->record.id == word.id && motion->record.to == self &&
                      motion->record.phase == MotionRecord::Phase::ready;
+  // The word says nothing of the spec that names the disks' new images: the store does.
+  if (known && takes_disks(motion->record)) return {};
   if (!known || word.version <= view.version || standing(motion->record, view) != Standing::pending) return {};
   MotionRecord committed = motion->record;
   committed.phase = MotionRecord::Phase::committed;
@@ -49,10 +85,9 @@ std::optional<TypedTxn> ending(const VmId& vm, const TaskId& id, const Error& wh
   if (motion == nullptr || motion->record.id != id || standing(motion->record, view) == Standing::arrived) {
     return std::nullopt;
   }
+  auto record = view.vms.find(vm);
   TypedTxn txn;
-  // safety: takes away what the commit insists on. One that was done has changed this version.
-  txn.conditions.push_back({key::kMotions + vm.text, motion->version});
-  txn.writes.push_back({key::kMotions + vm.text, {}, 0});
+  erase(*motion, record == view.vms.end() ? vm::VmSpec{} : record->second.record.spec, txn);
   ha::end_command(vm, id, why, view, txn);
   return txn;
 }

@@ -38,6 +38,19 @@ Standing standing(const record::MotionRecord& motion, const View& view);
 // The owner record as the commit writes it.
 record::OwnerRecord committed_owner(const record::MotionRecord& motion, const record::OwnerRecord& before);
 
+// Disks go along: their new images are made at the destination, and the source's QEMU writes both until the guest
+// stands still. safety: the commit then insists on the VM's spec and names the new images in it, by the same swap.
+bool takes_disks(const record::MotionRecord& motion);
+
+// The note of what is to be deleted after a motion that took disks along: committed: the old files, by the source;
+// abandoned: the new ones, by the destination. `before`: the spec without the commit.
+// REQUIRES: takes_disks(motion)
+record::RelocationRecord remains(const record::MotionRecord& motion, const vm::VmSpec& before,
+                                 record::RelocationRecord::Phase phase);
+
+// Adds to `txn` that a motion which has not committed is erased, and leaves the note of its files.
+void erase(const Stored<record::MotionRecord>& motion, const vm::VmSpec& spec, TypedTxn& txn);
+
 // What the view shall take in on the source's word; empty: the word says nothing new, or nothing that fits.
 std::vector<ha::KeyState> told_by_source(const ha::event::Arrived& word, const HostId& self, const View& view);
 

@@ -90,6 +90,8 @@ class MotionStory : public ::testing::Test {
     record.id = kVm;
     record.spec.name = "web";
     record.spec.memory_mib = 100;
+    record.spec.datastore = "slow";
+    record.spec.disks.push_back({"root", "", 1 << 20, vm::DiskFormat::qcow2, ""});
     record.desired = record::Desired::running;
     record.active_task = kTask;
     return record;
@@ -122,8 +124,15 @@ class MotionStory : public ::testing::Test {
     return record;
   }
 
+  static vm::Relocation disks() { return {"fast", "raw", "", kTask.text}; }
+  static record::VmRecord vm_with_new_images() {
+    record::VmRecord record = vm();
+    record.spec = *vm::relocated(record.spec, disks());
+    return record;
+  }
+
   // The VM runs here with epoch 4, and its destination b is ready; this host copies.
-  void send() {
+  void send(const vm::Relocation& along = {}) {
     begin({{{kVm, Epoch{4}}}, {}, {}}, found(owner("a", 4, SessionId("s-earlier"))));
     const auto* claim = swap_of(last_, "owners/vm-1");
     ASSERT_NE(claim, nullptr);
@@ -133,6 +142,7 @@ class MotionStory : public ::testing::Test {
     auto ready = motion("a", "b", MotionRecord::Phase::ready);
     ready.session_to = SessionId("s-b");
     ready.generation_to = 5;
+    ready.disks = along;
     put("motions/vm-1", ready);
     motion_version_ = version_;
     ASSERT_NE(find<action::Send>(last_), nullptr);
@@ -149,11 +159,14 @@ class MotionStory : public ::testing::Test {
   }
 
   // This host has a QEMU that waits for the VM's memory, and has said so.
-  void wait_for_memory() {
+  void wait_for_memory(const vm::Relocation& along = {}) {
     begin({}, found(owner("b", 4, SessionId("s-b"))));
-    put("motions/vm-1", motion("b", "a", MotionRecord::Phase::preparing));
+    auto preparing = motion("b", "a", MotionRecord::Phase::preparing);
+    preparing.disks = along;
+    put("motions/vm-1", preparing);
     ASSERT_NE(find<action::Prepare>(last_), nullptr);
     EXPECT_EQ(find<action::Prepare>(last_)->epoch, Epoch{5});
+    prepared_ = find<action::Prepare>(last_)->vm;
     step(event::Prepared{kVm, kTask, true, "10.77.1.1:49152", "secret", {}});
     const auto* ready = swap_of(last_, "motions/vm-1");
     ASSERT_NE(ready, nullptr);
@@ -172,6 +185,7 @@ class MotionStory : public ::testing::Test {
   Version version_ = 10, session_version_ = 2, owner_version_ = 0, motion_version_ = 0;
   SessionId session_;
   Actions last_;
+  record::VmRecord prepared_;
   HostCore core_{HostId("a"), Timing{}, 1};
 };
 
@@ -188,6 +202,71 @@ TEST_F(MotionStory, commit_insists_on_owner_motion_and_both_sessions) {
   EXPECT_EQ(next->session, SessionId("s-b"));
   EXPECT_EQ(next->motion, kTask);
   EXPECT_TRUE(next->guarded);
+}
+
+TEST_F(MotionStory, commit_with_disks_names_their_new_images_and_leaves_the_old_ones_to_the_source) {
+  send(disks());
+  const auto commit = ask();
+  EXPECT_TRUE(insists_on(commit, {"vms/vm-1", 3}));
+  EXPECT_TRUE(insists_on(commit, {"relocations/vm-1", 0}));
+  EXPECT_EQ(*written<record::VmRecord>(commit, "vms/vm-1"), vm_with_new_images());
+  const auto* left = written<record::RelocationRecord>(commit, "relocations/vm-1");
+  ASSERT_NE(left, nullptr);
+  EXPECT_EQ(left->phase, record::RelocationRecord::Phase::committed);
+  EXPECT_EQ(left->cleaner, HostId("a"));
+  EXPECT_EQ(left->old_files, (std::vector<vm::PlacedFile>{{"slow", "root.qcow2"}}));
+  EXPECT_EQ(left->old_home, "slow");
+}
+
+TEST_F(MotionStory, commit_without_disks_leaves_the_spec_alone) {
+  send();
+  const auto commit = ask();
+  EXPECT_EQ(written<record::VmRecord>(commit, "vms/vm-1"), nullptr);
+  EXPECT_EQ(written<record::RelocationRecord>(commit, "relocations/vm-1"), nullptr);
+}
+
+TEST_F(MotionStory, motion_that_ends_leaves_the_new_images_to_its_destination) {
+  send(disks());
+  step(event::MotionFailed{kVm, kTask, Error{Code::failed, "The link is gone."}});
+  const auto* end = swap_of(last_, "motions/vm-1");
+  ASSERT_NE(end, nullptr);
+  EXPECT_TRUE(insists_on(*end, {"relocations/vm-1", 0}));
+  const auto* left = written<record::RelocationRecord>(*end, "relocations/vm-1");
+  ASSERT_NE(left, nullptr);
+  EXPECT_EQ(left->phase, record::RelocationRecord::Phase::abandoned);
+  EXPECT_EQ(left->cleaner, HostId("b"));
+  EXPECT_EQ(left->new_files, (std::vector<vm::PlacedFile>{{"fast", "root.task-1.raw"}}));
+  EXPECT_EQ(left->new_home, "fast");
+  EXPECT_EQ(written<record::VmRecord>(*end, "vms/vm-1")->spec, vm().spec);
+}
+
+TEST_F(MotionStory, destination_prepares_new_images_and_the_word_of_the_source_alone_does_not_start_them) {
+  wait_for_memory(disks());
+  EXPECT_EQ(prepared_.spec, vm_with_new_images().spec);
+  step(event::Arrived{kVm, kTask, version_ + 1});
+  EXPECT_EQ(find<action::Activate>(last_), nullptr);
+  put("vms/vm-1", vm_with_new_images());
+  put("owners/vm-1", committed_now());
+  ASSERT_NE(find<action::Activate>(last_), nullptr);
+  EXPECT_EQ(find<action::Activate>(last_)->vm.spec, vm_with_new_images().spec);
+}
+
+TEST_F(MotionStory, new_images_of_an_ended_motion_are_deleted_once_what_waited_with_them_is_gone) {
+  wait_for_memory(disks());
+  record::HostRecord host;
+  host.host = HostId("a");
+  put("hosts/a", host);
+  ++version_;
+  const auto abandoned = remains(core_.view().motion(kVm)->record, vm().spec,
+                                 record::RelocationRecord::Phase::abandoned);
+  step(event::StoreChanged{{{"motions/vm-1", version_, {}}, {"relocations/vm-1", version_, abandoned}}, version_});
+  ASSERT_NE(find<action::Kill>(last_), nullptr);
+  EXPECT_EQ(find<action::SettleCopy>(last_), nullptr);
+  step(event::Exited{kVm, Epoch{5}, ExitKind::killed, "", kTask});
+  const auto* settle = find<action::SettleCopy>(last_);
+  ASSERT_NE(settle, nullptr);
+  EXPECT_EQ(settle->keep, action::Keep::old_images);
+  EXPECT_FALSE(settle->relocation.live);
 }
 
 TEST_F(MotionStory, commit_that_is_done_tells_the_other_side_and_kills_the_source) {

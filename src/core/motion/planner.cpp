@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/ha/task_end.hpp"
+#include "core/motion/relocation.hpp"
 
 namespace hf::motion {
 namespace {
@@ -21,9 +22,17 @@ bool alive(const HostId& host, const PlannerContext& context) {
 }
 
 bool is_open(const TaskRecord& task) {
-  return task.kind == record::TaskKind::vm_migrate && task.datastore.empty() && task.state != TaskState::succeeded &&
+  return task.kind == record::TaskKind::vm_migrate && !is_relocation(task) && task.state != TaskState::succeeded &&
          task.state != TaskState::failed;
 }
+
+// What an earlier move has left is being deleted, and that will not take long.
+bool is_tidied(const VmId& vm, const PlannerContext& context) {
+  const auto* left = context.view.relocation(vm);
+  return left != nullptr && left->record.phase != record::RelocationRecord::Phase::copying &&
+         alive(cleaner(left->record, context.view), context);
+}
+
 void reserve(const MotionRecord& motion, const View& view, std::vector<placement::Candidate>& candidates) {
   auto vm = view.vms.find(motion.vm);
   for (auto& candidate : candidates) {
@@ -100,10 +109,11 @@ void Planner::begin(const PlannerContext& context, Actions& out) {
 
 void Planner::plan(const TaskRecord& task, const PlannerContext& context,
                    std::vector<placement::Candidate>& candidates, Actions& out) {
-  const Answer answer = check({context.view, context.health, candidates, task.vm, task.to, task.limits.engine});
+  const Answer answer = check(
+      {context.view, context.health, candidates, task.vm, task.to, task.limits.engine, disks_of(task)});
+  if (!answer.reasons.empty() && is_tidied(task.vm, context)) return;
   if (!answer.reasons.empty()) return refuse(task, answer.reasons, context, out);
   const auto& owner = *context.view.owner(task.vm);
-  if (!within_limits(owner.record.host, context) || !within_limits(answer.to, context)) return;
   MotionRecord motion;
   motion.id = task.id;
   motion.vm = task.vm;
@@ -112,6 +122,8 @@ void Planner::plan(const TaskRecord& task, const PlannerContext& context,
   motion.epoch = owner.record.epoch;
   motion.limits = task.limits;
   motion.limits.engine = answer.engine;
+  motion.disks = disks_of(task);
+  if (!within_limits(motion.from, motion, context) || !within_limits(motion.to, motion, context)) return;
   TypedTxn txn;
   txn.conditions.push_back({key::kMotions + task.vm.text, 0});
   txn.conditions.push_back({key::kOwners + task.vm.text, owner.version});
@@ -120,6 +132,7 @@ void Planner::plan(const TaskRecord& task, const PlannerContext& context,
   if (bug_ != ha::KeptBug::placement_ignores_maintenance) {
     txn.conditions.push_back({key::kMaintenance + answer.to.text, 0});
   }
+  if (takes_disks(motion)) txn.conditions.push_back({key::kRelocations + task.vm.text, 0});
   txn.writes.push_back({key::kMotions + task.vm.text, motion, 0});
   reserve(motion, context.view, candidates);
   begun_.send(motion.vm, motion, std::move(txn), context.now, out);
@@ -129,12 +142,15 @@ void Planner::add_begun(const View& view, std::vector<placement::Candidate>& can
   begun_.for_each([&](const MotionRecord& motion) { reserve(motion, view, candidates); });
 }
 
-bool Planner::within_limits(const HostId& host, const PlannerContext& context) const {
+bool Planner::within_limits(const HostId& host, const MotionRecord& one_more, const PlannerContext& context) const {
+  const auto cost = [&](const MotionRecord& motion) { return takes_disks(motion) ? limits_.with_disks : 1; };
   int used = 0;
-  const auto count = [&](const MotionRecord& motion) { used += motion.from == host || motion.to == host ? 1 : 0; };
+  const auto count = [&](const MotionRecord& motion) {
+    used += motion.from == host || motion.to == host ? cost(motion) : 0;
+  };
   for (const auto& [vm, motion] : context.view.motions) count(motion.record);
   begun_.for_each(count);
-  return used < limit_of(context.view.hosts.at(host).record, limits_);
+  return used == 0 || used + cost(one_more) <= limit_of(context.view.hosts.at(host).record, limits_);
 }
 
 void Planner::refuse(const TaskRecord& task, const std::vector<std::string>& reasons, const PlannerContext& context,

@@ -23,14 +23,15 @@
 
 namespace hf::motion {
 
-// vSphere's: a host has 8 units for provisioning, a vMotion costs 1; a network takes 4 at less than 10 Gbit/s and 8
-// from there on.
+// vSphere's: a host has 8 units for provisioning, a vMotion costs 1, one that takes disks along as much as a storage
+// vMotion, which is 4; a network takes 4 vMotions at less than 10 Gbit/s and 8 from there on.
 struct Limits {
   int host = 8;
+  int with_disks = 4;
   int slow_link = 4, fast_link = 8;
   int fast_mbit = 10000;
 };
-// How many vMotions may use that host at once.
+// How many vMotions without disks may use that host at once.
 int limit_of(const record::HostRecord& host, const Limits& limits);
 
 struct PlannerContext {
@@ -65,7 +66,7 @@ class Planner {
             std::vector<placement::Candidate>& candidates, Actions& out);
   void refuse(const record::TaskRecord& task, const std::vector<std::string>& reasons, const PlannerContext& context,
               Actions& out);
-  bool within_limits(const HostId& host, const PlannerContext& context) const;
+  bool within_limits(const HostId& host, const record::MotionRecord& one_more, const PlannerContext& context) const;
 
   const Duration absence_max_;
   const ha::KeptBug bug_;

@@ -78,9 +78,27 @@ class Planning : public ::testing::Test {
     motion.phase = phase;
     put("motions/" + id, motion);
   }
-  Answer ask(const std::string& vm, const std::string& to, Engine engine = Engine::automatic) {
+  Answer ask(const std::string& vm, const std::string& to, Engine engine = Engine::automatic,
+             const vm::Relocation& disks = {}) {
     const auto candidates = use_of_hosts(view_, health_);
-    return check({view_, health_, candidates, VmId(vm), HostId(to), engine});
+    return check({view_, health_, candidates, VmId(vm), HostId(to), engine, disks});
+  }
+  // Its one disk is on a datastore that only host a has; `there` is b's alone.
+  void add_local_vm(const std::string& id) {
+    add_vm(id, 100, "b");
+    auto vm = view_.vms.at(VmId(id)).record;
+    vm.spec.datastore = "here";
+    vm.spec.disks.push_back({"root", "", 1 << 20, vm::DiskFormat::raw, ""});
+    put("vms/" + id, vm);
+    for (const auto& [host, name] : {std::pair{"a", "here"}, std::pair{"b", "there"}}) {
+      put(std::string("datastores/") + name, datastore(name, false));
+      auto record = view_.hosts.at(HostId(host)).record;
+      record.datastores[name] = {};
+      put(std::string("hosts/") + host, record);
+    }
+    auto task = view_.tasks.at(TaskId("t-" + id)).record;
+    task.datastore = "there";
+    put("tasks/t-" + id, task);
   }
   void set_tracker(const std::string& vm, const std::string& text) {
     auto status = view_.status_of(VmId(vm))->record;
@@ -126,10 +144,57 @@ TEST_F(Planning, every_reason_is_told_at_once) {
   b.qemu_version = "7.2.22";
   put("hosts/b", b);
   EXPECT_EQ(ask("web", "b").reasons,
-            (std::vector<std::string>{"VM web has data on scratch, which is local to its host.",
+            (std::vector<std::string>{"VM web has data on scratch, which is local to its host. Name a "
+                                      "datastore that the other host has: --datastore.",
                                       "b has 500 of 500 MiB free.", "b does not see datastore scratch.",
                                       "b does not have network dmz.", "b runs guests by kvm, not by tcg as a does.",
                                       "b has QEMU 7.2.22, older than the 10.0.2 of a."}));
+}
+
+TEST_F(Planning, disks_that_go_along_need_only_the_datastore_that_they_go_to) {
+  add_local_vm("web");
+  EXPECT_EQ(ask("web", "b").reasons.size(), 2U);
+  EXPECT_EQ(ask("web", "b", Engine::automatic, {"there", "", "", "t-web"}).reasons, std::vector<std::string>{});
+  const auto commits = tick();
+  ASSERT_EQ(commits.size(), 1U);
+  EXPECT_EQ(planned(commits[0])->disks, (vm::Relocation{"there", "", "", "t-web"}));
+}
+
+TEST_F(Planning, disks_that_cannot_go_along_are_told_with_every_reason) {
+  add_local_vm("web");
+  auto vm = view_.vms.at(VmId("web")).record;
+  vm.spec.disks[0].size_bytes = 0;
+  put("vms/web", vm);
+  EXPECT_EQ(ask("web", "b", Engine::qemu, {"there", "", "", "t-web"}).reasons,
+            (std::vector<std::string>{
+                "The spec of VM web does not say how large disk root is, which was imported by an earlier version: "
+                "`holdfast vm resize` writes it, while the VM is off.",
+                "QEMU's own migration does not take the disks of VM web along: move the disks first (--datastore "
+                "without --to), then the VM."}));
+  const auto nowhere = ask("web", "b", Engine::automatic, {"nowhere", "", "", "t-web"}).reasons;
+  EXPECT_NE(std::find(nowhere.begin(), nowhere.end(),
+                      "There is no datastore named nowhere: `holdfast datastore ls` lists them."),
+            nowhere.end());
+}
+
+TEST_F(Planning, motion_with_disks_counts_as_four_and_the_next_one_waits) {
+  add_local_vm("web");
+  add_local_vm("db");
+  EXPECT_EQ(tick().size(), 1U);
+  EXPECT_EQ(tick().size(), 0U);
+}
+
+TEST_F(Planning, motion_with_disks_waits_until_what_the_last_one_left_is_deleted) {
+  add_local_vm("web");
+  record::RelocationRecord left;
+  left.id = TaskId("t-earlier");
+  left.vm = VmId("web");
+  left.phase = record::RelocationRecord::Phase::committed;
+  left.cleaner = HostId("b");
+  put("relocations/web", left);
+  EXPECT_EQ(tick().size(), 0U);
+  put("relocations/web", {});
+  EXPECT_EQ(tick().size(), 1U);
 }
 
 TEST_F(Planning, guest_whose_memory_nobody_can_read_is_moved_by_qemu_itself_and_any_other_only_if_asked) {

@@ -74,6 +74,15 @@ void check_state(const RelocationQuestion& q, const record::VmRecord& vm, std::v
 }
 }  // namespace
 
+bool is_relocation(const record::TaskRecord& task) {
+  return task.kind == record::TaskKind::vm_migrate && !task.datastore.empty() && task.to.empty();
+}
+
+vm::Relocation disks_of(const record::TaskRecord& task) {
+  if (task.datastore.empty()) return {};
+  return {task.datastore, task.disk_format, task.disk, task.id.text};
+}
+
 bool can_commit(const RelocationRecord& relocation, const View& view) {
   if (relocation.phase != RelocationRecord::Phase::copying) return false;
   auto vm = view.vms.find(relocation.vm);
@@ -85,6 +94,7 @@ bool can_commit(const RelocationRecord& relocation, const View& view) {
 }
 
 HostId cleaner(const RelocationRecord& relocation, const View& view) {
+  if (!relocation.cleaner.empty() && view.hosts.count(relocation.cleaner) != 0) return relocation.cleaner;
   const auto* owner = view.owner(relocation.vm);
   if (is_owned(owner)) return owner->record.host;
   if (view.hosts.count(relocation.host) != 0) return relocation.host;
@@ -100,7 +110,7 @@ RelocationRecord planned(const record::TaskRecord& task, const HostId& host, con
   relocation.host = host;
   relocation.live = is_owned(owner);
   relocation.epoch = owner == nullptr ? Epoch{} : owner->record.epoch;
-  relocation.what = {task.datastore, task.disk_format, task.disk, task.id.text};
+  relocation.what = disks_of(task);
   relocation.bandwidth_mbit = task.limits.bandwidth_mbit;
   const auto after = vm::relocated(spec, relocation.what);
   if (!after.ok()) return relocation;

@@ -23,10 +23,16 @@
 
 namespace hf::motion {
 
+// A task that moves disks only.
+bool is_relocation(const record::TaskRecord& task);
+// What is asked of the disks by a vm.migrate task; no datastore: nothing.
+vm::Relocation disks_of(const record::TaskRecord& task);
+
 // It copies, and its commit may still come.
 bool can_commit(const record::RelocationRecord& relocation, const View& view);
 
-// Who deletes what is not needed any more: the VM's host, else the one that copied, else the leader.
+// Who deletes what is not needed any more: the one that a motion has named; else the VM's host, else the one that
+// copied, else the leader.
 HostId cleaner(const record::RelocationRecord& relocation, const View& view);
 
 // The record as a task asks for it. REQUIRES: check_relocation() has no reason against it.

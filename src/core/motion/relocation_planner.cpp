@@ -14,10 +14,6 @@ using record::TaskState;
 namespace key = record::key;
 }  // namespace
 
-bool is_relocation(const TaskRecord& task) {
-  return task.kind == record::TaskKind::vm_migrate && !task.datastore.empty() && task.to.empty();
-}
-
 void RelocationPlanner::tick(const PlannerContext& context, Actions& out) {
   begun_.forget(context.now, [&](const VmId& vm) { return context.view.relocation(vm) != nullptr; });
   supervise(context);
@@ -60,7 +56,7 @@ void RelocationPlanner::supervise(const PlannerContext& context) {
 
 void RelocationPlanner::plan(const TaskRecord& task, const PlannerContext& context, Actions& out) {
   const Answer answer = check_relocation(
-      {context.view, context.health, task.vm, {task.datastore, task.disk_format, task.disk, task.id.text}});
+      {context.view, context.health, task.vm, disks_of(task)});
   const auto& vm = context.view.vms.at(task.vm);
   const auto* owner = context.view.owner(task.vm);
   TypedTxn txn;

@@ -17,9 +17,6 @@
 
 namespace hf::motion {
 
-// A task that moves disks only.
-bool is_relocation(const record::TaskRecord& task);
-
 class RelocationPlanner {
  public:
   RelocationPlanner(Duration absence_max, std::function<OpId()> make_op)

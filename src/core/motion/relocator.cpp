@@ -41,12 +41,18 @@ void Relocator::reconcile(const AgentContext& context, const Agent& agent, Actio
   for (const auto& [vm, stored] : context.view.relocations) {
     if (stored.record.phase == Phase::copying && stored.record.host == self_) copy(stored, context, agent, out);
     // safety: only under a record that says how it ended; the view goes forward only.
-    if (stored.record.phase != Phase::copying && cleaner(stored.record, context.view) == self_) {
-      clean(stored, context, out);
-    }
+    const bool ends = stored.record.phase != Phase::copying && cleaner(stored.record, context.view) == self_;
+    if (ends && !still_open(stored.record, agent)) clean(stored, context, out);
   }
   forget_others(context, out);
   abandonings_.reconcile(context.view, context.now, out);
+}
+
+// What a motion has left: the QEMU that has the files open is gone first, and what makes them.
+bool Relocator::still_open(const RelocationRecord& relocation, const Agent& agent) const {
+  if (relocation.cleaner.empty()) return false;
+  const bool at_source = relocation.phase == Phase::committed;
+  return agent.has_process_of(relocation.vm, at_source ? relocation.epoch : relocation.epoch.next());
 }
 
 void Relocator::copy(const Stored& stored, const AgentContext& context, const Agent& agent, Actions& out) {

@@ -19,6 +19,8 @@
 // | either, we clean    | any        |                   | CopySettled                        | erases the record   |
 // | another's, or gone  | any        |                   |                                    | SettleCopy: none    |
 //
+// Of a motion that took disks along this cleans only: the source the old files, the destination the new ones.
+//
 // "Lets go" is SettleCopy with the old images, before the record says so: no commit was sent, or it was not done, and
 // none will be sent. "Cannot commit": can_commit() of relocation.hpp, or the VM's QEMU has ended.
 // Pure; owned by the control thread through HostCore.
@@ -65,6 +67,7 @@ class Relocator {
   };
 
   using Stored = ha::Stored<record::RelocationRecord>;
+  bool still_open(const record::RelocationRecord& relocation, const ha::Agent& agent) const;
   void copy(const Stored& stored, const ha::AgentContext& context, const ha::Agent& agent, Actions& out);
   void begin(const Stored& stored, const ha::AgentContext& context, Actions& out);
   void commit(Moving& moving, const Stored& stored, const ha::AgentContext& context, Actions& out);

@@ -136,6 +136,18 @@ std::optional<TypedTxn> Source::commit(const VmId& vm, const Leaving& leaving, c
   MotionRecord committed = motion->record;
   committed.phase = MotionRecord::Phase::committed;
   txn.writes.push_back({key::kMotions + vm.text, committed, 0});
+  if (!takes_disks(committed) || bug_ == KeptBug::motion_leaves_spec) return txn;
+  const auto& before = context.view.vms.at(vm);
+  auto after = vm::relocated(before.record.spec, committed.disks);
+  if (!after.ok()) return std::nullopt;  // patience ends
+  record::VmRecord changed = before.record;
+  // safety: from now on the new images are the VM's. Both are equal, and nothing writes either before this is settled.
+  changed.spec = std::move(*after);
+  txn.conditions.push_back({key::kVms + vm.text, before.version});
+  txn.writes.push_back({key::kVms + vm.text, changed, 0});
+  txn.conditions.push_back({key::kRelocations + vm.text, 0});
+  txn.writes.push_back({key::kRelocations + vm.text,
+                        remains(committed, before.record.spec, record::RelocationRecord::Phase::committed), 0});
   return txn;
 }
 

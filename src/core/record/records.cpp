@@ -176,22 +176,52 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmRecord, id, spec, generation, 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(VmStatus, state, host, epoch, message, attempts, failed_hosts, since,
                                                 accelerator, memory_tracker)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionLimits, engine, encryption, bandwidth_mbit, max_stop_ms)
-// safety: no defaults here; a record that lacks a field lets nothing commit.
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MotionRecord, id, vm, from, to, epoch, phase, limits, endpoint, token, session_to,
-                                   generation_to)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(MotionReport, from, to, rounds, zero_pages, delta_pages, plain_pages,
                                                 bytes_sent, state_bytes, least_share_percent, took_ms, slowed_ms,
                                                 stop_us, halt_us, scan_us, save_us, copy_us, load_us, resume_us,
-                                                commit_us, tracker, engine)
+                                                commit_us, tracker, engine, disks, disk_bytes)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(RelocationReport, disks, bytes, took_ms, held_us)
 // safety: no defaults here, for the same reason.
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RelocationRecord, id, vm, host, live, epoch, phase, what, bandwidth_mbit, old_files,
-                                   new_files, old_home, new_home)
+                                   new_files, old_home, new_home, cleaner)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(TaskRecord, id, kind, vm, vm_name, state, host, progress,
                                                 error_code, message, created, finished, disk, size_bytes,
                                                 timeout_seconds, to, limits, report, datastore, disk_format,
                                                 relocation, requested_by)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE_WITH_DEFAULT(EventRecord, id, time, severity, kind, host, vm, subject, text)
+
+void to_json(json& j, const MotionRecord& motion) {
+  j = json{{"id", motion.id},
+           {"vm", motion.vm},
+           {"from", motion.from},
+           {"to", motion.to},
+           {"epoch", motion.epoch},
+           {"phase", motion.phase},
+           {"limits", motion.limits},
+           {"endpoint", motion.endpoint},
+           {"token", motion.token},
+           {"session_to", motion.session_to},
+           {"generation_to", motion.generation_to},
+           {"disks", motion.disks},
+           {"room_bytes", motion.room_bytes}};
+}
+void from_json(const json& j, MotionRecord& motion) {
+  // safety: no defaults here; a record that lacks a field lets nothing commit.
+  j.at("id").get_to(motion.id);
+  j.at("vm").get_to(motion.vm);
+  j.at("from").get_to(motion.from);
+  j.at("to").get_to(motion.to);
+  j.at("epoch").get_to(motion.epoch);
+  j.at("phase").get_to(motion.phase);
+  j.at("limits").get_to(motion.limits);
+  j.at("endpoint").get_to(motion.endpoint);
+  j.at("token").get_to(motion.token);
+  j.at("session_to").get_to(motion.session_to);
+  j.at("generation_to").get_to(motion.generation_to);
+  if (!j.contains("disks")) return;  // level 1
+  j.at("disks").get_to(motion.disks);
+  j.at("room_bytes").get_to(motion.room_bytes);
+}
 
 void to_json(json& j, const OwnerRecord& owner) {
   j = json{{"phase", name_of(owner.phase)},

@@ -218,6 +218,7 @@ struct MotionRecord {
   Epoch epoch;  // the source's; the destination's is the next one
   Phase phase = Phase::preparing;
   MotionLimits limits;
+  vm::Relocation disks;  // that go along, with the motion's id as tag; no datastore: none, both hosts use the same
   // Of `ready`:
   std::string endpoint;  // "10.77.1.2:49152", where the destination listens
   std::string token;     // what the source shows there
@@ -225,6 +226,7 @@ struct MotionRecord {
   // on the one, the guard's admission on the other.
   SessionId session_to;
   std::uint64_t generation_to = 0;
+  std::uint64_t room_bytes = 0;  // with disks: what is free for them there
   std::string later = {};
   bool operator==(const MotionRecord&) const = default;
 };
@@ -234,6 +236,7 @@ struct MotionRecord {
 //   copying:   `host` makes the new images equal to the old ones, which are the truth.
 //   committed: the VM's spec names the new images since the swap that wrote this; the old ones are to be deleted.
 //   abandoned: it does not and never will; the new ones are to be deleted.
+// A motion that takes disks along leaves one behind as well, committed or abandoned, for what is to be deleted.
 // safety: a file's name holds the relocation's id (vm::Disk::tag), so none is ever used twice: whoever deletes late
 // deletes nothing of a later relocation.
 struct RelocationRecord {
@@ -248,6 +251,7 @@ struct RelocationRecord {
   std::uint64_t bandwidth_mbit = 0;  // 0: no limit
   std::vector<vm::PlacedFile> old_files, new_files;  // what each side has alone
   std::string old_home, new_home;  // datastores of the VM's owner file; empty: it stays
+  HostId cleaner;  // of a motion: the host that has the files, and deletes them; empty: whoever has the VM
   bool operator==(const RelocationRecord&) const = default;
 };
 
@@ -281,6 +285,7 @@ struct MotionReport {
   std::uint64_t commit_us = 0;  // part of it
   std::string tracker;  // which, and why
   Engine engine = Engine::holdfast;  // that was used. qemu: it stops and saves within `copy`, and there is no tracker
+  std::uint64_t disks = 0, disk_bytes = 0;  // that went along
   bool operator==(const MotionReport&) const = default;
 };
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 namespace hf::record {
 namespace {
 
@@ -100,13 +102,16 @@ MotionRecord a_motion() {
   motion.token = "secret";
   motion.session_to = SessionId("s-b");
   motion.generation_to = 17;
+  motion.disks = {"fast", "raw", "", "task-1"};
+  motion.room_bytes = 4096;
   return motion;
 }
 
 constexpr const char* kMotionText =
-    R"({"endpoint":"10.77.1.2:49152","epoch":4,"format":1,"from":"a","generation_to":17,"id":"task-1",)"
+    R"({"disks":{"datastore":"fast","disk":"","format":"raw","tag":"task-1"},)"
+    R"("endpoint":"10.77.1.2:49152","epoch":4,"format":1,"from":"a","generation_to":17,"id":"task-1",)"
     R"("limits":{"bandwidth_mbit":900,"encryption":"off","engine":"qemu","max_stop_ms":15},"phase":"ready",)"
-    R"("session_to":"s-b","to":"b","token":"secret","vm":"vm-1"})";
+    R"("room_bytes":4096,"session_to":"s-b","to":"b","token":"secret","vm":"vm-1"})";
 
 TEST(Records, motion_has_these_bytes_and_is_read_back) {
   EXPECT_EQ(encode(a_motion()), kMotionText);
@@ -120,6 +125,16 @@ TEST(Records, motion_that_does_not_name_its_engine_is_read_and_one_of_an_unknown
   EXPECT_EQ(decode<MotionRecord>(text)->limits.engine, Engine::automatic);
   text.insert(text.find(R"("max_stop_ms")"), R"("engine":"steam",)");
   EXPECT_EQ(decode<MotionRecord>(text).code(), Code::corrupt);
+}
+
+TEST(Records, motion_of_a_version_that_knew_no_disks_is_read) {
+  auto object = nlohmann::json::parse(kMotionText);
+  object.erase("disks");
+  object.erase("room_bytes");
+  MotionRecord expected = a_motion();
+  expected.disks = {};
+  expected.room_bytes = 0;
+  EXPECT_EQ(*decode<MotionRecord>(object.dump()), expected);
 }
 
 TEST(Records, motion_with_an_unknown_phase_or_without_a_field_is_corrupt) {
@@ -144,8 +159,9 @@ TEST(Records, relocation_has_these_bytes_and_is_corrupt_without_a_field_or_with_
   relocation.new_files = {{"fast", "root.t-1.raw"}};
   relocation.old_home = "slow";
   relocation.new_home = "fast";
+  relocation.cleaner = HostId("b");
   const std::string text =
-      R"({"bandwidth_mbit":900,"epoch":4,"format":1,"host":"a","id":"t-1","live":true,"new_files":)"
+      R"({"bandwidth_mbit":900,"cleaner":"b","epoch":4,"format":1,"host":"a","id":"t-1","live":true,"new_files":)"
       R"([{"datastore":"fast","name":"root.t-1.raw"}],"new_home":"fast","old_files":)"
       R"([{"datastore":"slow","name":"root.qcow2"}],"old_home":"slow","phase":"committed","vm":"vm-1",)"
       R"("what":{"datastore":"fast","disk":"","format":"raw","tag":"t-1"}})";

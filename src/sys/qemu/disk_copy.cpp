@@ -114,18 +114,20 @@ Result<std::map<std::string, std::string>> DiskCopy::files_by_node() {
 
 Status DiskCopy::add(const CopyRequest& request, const CopyRequest::Disk& disk, const std::string& node_in_use) {
   const std::string suffix = other_suffix(node_in_use);
-  const json cache = {{"direct", takes_direct_io(disk.path)}, {"no-flush", false}};
+  const json cache = {{"direct", !disk.is_remote && takes_direct_io(disk.path)}, {"no-flush", false}};
   const auto node = [&](std::string_view layer) { return std::string(layer) + disk.name + suffix; };
+  const json here = {{"node-name", node("f-")}, {"driver", "file"}, {"filename", disk.path}, {"locking", "off"},
+                     {"aio", "threads"},        {"cache", cache},   {"discard", "unmap"}};
+  const json there = {{"node-name", node("f-")},
+                      {"driver", "nbd"},
+                      {"server", {{"type", "unix"}, {"path", disk.path}}},
+                      {"export", disk.name},
+                      {"discard", "unmap"}};
+  const bool is_qcow2 = !disk.is_remote && disk.format == vm::DiskFormat::qcow2;
   // As core/vm/qemu_command makes them.
-  TRY(tell("blockdev-add", {{"node-name", node("f-")},
-                            {"driver", "file"},
-                            {"filename", disk.path},
-                            {"locking", "off"},
-                            {"aio", "threads"},
-                            {"cache", cache},
-                            {"discard", "unmap"}}));
+  TRY(tell("blockdev-add", disk.is_remote ? there : here));
   TRY(tell("blockdev-add", {{"node-name", node("q-")},
-                            {"driver", disk.format == vm::DiskFormat::qcow2 ? "qcow2" : "raw"},
+                            {"driver", is_qcow2 ? "qcow2" : "raw"},
                             {"file", node("f-")},
                             {"cache", cache},
                             {"discard", "unmap"},
@@ -182,6 +184,19 @@ Result<CopyState> DiskCopy::state() {
     state.phase = phase == CopyState::Phase::failed ? phase : std::min(state.phase, phase);
   }
   return state;
+}
+
+Result<std::uint64_t> DiskCopy::allocated_bytes(const std::vector<std::string>& disks) {
+  TRY_ASSIGN(const json answer, ask("query-block", json::object()));
+  std::uint64_t bytes = 0;
+  for (const json& one : answer.is_array() ? answer : json::array()) {
+    const auto inserted = one.find("inserted");
+    if (inserted == one.end() || !inserted->is_object() || !inserted->contains("image")) continue;
+    const std::string disk = disk_of_node(text_at(*inserted, "node-name"));
+    const bool counts = std::find(disks.begin(), disks.end(), disk) != disks.end();
+    if (counts) bytes += number_at(inserted->at("image"), "actual-size");
+  }
+  return bytes;
 }
 
 Status DiskCopy::hold() {

@@ -33,6 +33,8 @@ class DiskCopy {
   Status hold();
   // As Hypervisor::end_copy.
   Status end(bool use_new);
+  // What the images of these disks take on their storage now.
+  Result<std::uint64_t> allocated_bytes(const std::vector<std::string>& disks);
 
  private:
   struct Job;

@@ -14,6 +14,7 @@
 
 #include "port/hypervisor.hpp"
 #include "sys/process/unique_fd.hpp"
+#include "sys/qemu/disk_copy.hpp"
 #include "sys/qemu/qmp.hpp"
 
 namespace hf::qemu {
@@ -58,6 +59,9 @@ class EngineMonitor {
 
   // Tells the networks where the guest is.
   Status announce(Duration limit);
+
+  // The guest's disks, copied to the destination's.
+  DiskCopy disk_copy(const TaskId& motion) { return {*monitor_, motion}; }
 
   // Once, before save_devices: all of it that can be done while the guest runs.
   Status prepare_to_save(Duration limit);

@@ -18,6 +18,8 @@ struct RunDir {
   std::string qmp_socket() const { return path + "/qmp.sock"; }
   std::string engine_socket() const { return path + "/engine.sock"; }
   std::string migration_socket() const { return path + "/ram.sock"; }  // QEMU's own migration, either side
+  // Of a disk that goes along with a motion: to where the source's QEMU writes it, and where its server listens.
+  std::string disk_socket(const std::string& disk) const { return path + "/disk-" + disk + ".sock"; }
   std::string console_socket() const { return path + "/console.sock"; }
   std::string memory_socket() const { return path + "/memory.sock"; }
   std::string agent_socket() const { return path + "/agent.sock"; }
