@@ -146,6 +146,7 @@ void members(Io& io, T& send) {
   io("endpoint", send.endpoint);
   io("stop_max_ns", send.stop_max);
   io("bytes_per_second", send.bytes_per_second);
+  io("stop_max_fixed", send.stop_max_fixed);
 }
 template <class Io, Is<Receive> T>
 void members(Io& io, T& receive) {

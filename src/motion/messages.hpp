@@ -44,6 +44,7 @@ struct Send {
   std::string endpoint;  // where the destination listens
   Duration stop_max = 20ms;
   std::uint64_t bytes_per_second = 0;  // 0: no limit
+  bool stop_max_fixed = false;         // the user has named it: QEMU's own migration aims at no longer one
   bool operator==(const Send&) const = default;
 };
 // The first message to `holdfast-motion receive`.

@@ -85,6 +85,8 @@ class EngineMonitor {
   // Source: when QEMU stopped the guest for the last copy.
   std::optional<Instant> stopped_at();
   Result<OwnMigrationProgress> own_progress(Duration limit);
+  // Source: another OwnMigrationLimits::stop_max, while it goes on.
+  Status aim_at_stop(Duration stop_max, Duration limit);
   // Source: nothing goes on any more, and the next motion finds QEMU as if there had been none. The guest runs, or, if
   // it had completed, stands still.
   Status end_migration(Duration limit);
