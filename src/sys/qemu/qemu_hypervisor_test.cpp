@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 #include <thread>
 
 #include "base/testing/temp_folder.hpp"
+#include "sys/process/hurry.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/run.hpp"
 #include "sys/process/small_file.hpp"
@@ -277,6 +279,26 @@ TEST_F(QemuHypervisorTest, running_vm_says_how_its_memory_can_be_tracked_also_to
   restart_daemon();
   ASSERT_EQ(adopted_.size(), 1U);
   EXPECT_EQ(adopted_[0].memory_tracker, running->memory_tracker);
+}
+
+// The nice values of a process's threads.
+std::set<int> niceness(int pid) {
+  std::set<int> all;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    all.insert(::getpriority(PRIO_PROCESS, static_cast<id_t>(std::stoul(task.path().filename()))));
+  }
+  return all;
+}
+
+TEST_F(QemuHypervisorTest, guest_that_a_killed_motion_had_hurried_is_hurried_no_more_once_it_is_adopted) {
+  options_.nice = 5;
+  restart_daemon();
+  const int pid = start().pid;
+  EXPECT_EQ(niceness(pid), std::set<int>{5});
+  process::hurry(pid);
+  if (niceness(pid) != std::set<int>{-20}) GTEST_SKIP() << "this machine gives no process a higher priority";
+  restart_daemon();
+  EXPECT_EQ(niceness(pid), std::set<int>{5});
 }
 
 TEST_F(QemuHypervisorTest, reset_boots_the_guest_again) {
