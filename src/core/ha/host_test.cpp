@@ -6,19 +6,13 @@
 
 #include <optional>
 
+#include "core/ha/testing_actions.hpp"
+
 namespace hf::ha {
 namespace {
 
 using record::OwnerRecord;
 using Phase = OwnerRecord::Phase;
-
-template <class T>
-const T* find(const Actions& actions) {
-  for (const auto& action : actions) {
-    if (const auto* wanted = std::get_if<T>(&action)) return wanted;
-  }
-  return nullptr;
-}
 
 class HostStory : public ::testing::Test {
  protected:
