@@ -124,9 +124,20 @@ vm::Command command_of(const Migration& wanted) {
   return wanted.datastore.empty() || !wanted.to.empty() ? vm::Command::migrate : vm::Command::relocate;
 }
 
+// Moves of disks, and the choice of what copies memory.
+constexpr int kSinceLevel = 2;
+bool is_new(const Migration& wanted) {
+  return !wanted.datastore.empty() || wanted.limits.engine != record::MotionLimits{}.engine;
+}
+
 Result<TaskRecord> Operations::migrate_vm(const std::string& name, const Migration& wanted, const Actor& by) {
   TRY(check_limits(wanted.limits));
   return run_task("VM " + name, TaskKind::vm_migrate, by, [&]() -> Result<Plan> {
+    if (is_new(wanted)) {
+      // safety: an earlier leader would read a move of disks as one of the VM.
+      TRY_ASSIGN(const auto cluster, read<record::ClusterRecord>(store_, key::kCluster));
+      TRY(require_level(cluster.record, kSinceLevel));
+    }
     TRY_ASSIGN(const Target target, load(name));
     TRY(require_legal(command_of(wanted), target));
     TRY(check_relocation_words(wanted, target.vm.record));
@@ -156,6 +167,7 @@ Result<motion::Answer> Operations::check_migration(const std::string& name, cons
   TRY_ASSIGN(const ha::View view, read_view(store_, {key::kHosts, key::kSessions, key::kDatastores, key::kVms,
                                                      key::kOwners, key::kMotions, key::kStatus,
                                                      key::kMaintenance, key::kCluster, key::kRelocations}));
+  if (is_new(wanted) && view.cluster) TRY(require_level(view.cluster->record, kSinceLevel));
   const auto health = health_of(view);
   const auto candidates = motion::use_of_hosts(view, health);
   motion::Answer answer;

@@ -34,6 +34,15 @@ class OperationsTest : public ::testing::Test {
   }
   void finish(const record::TaskRecord& task) { ASSERT_TRUE(operations_.finish_task(task.id, {}).ok()); }
   record::TaskRecord task(const TaskId& id) { return *show_task(store_, id.text); }
+  // host2 is of the version before level 2.
+  void make_a_host_old() {
+    auto cluster = *record::decode<record::ClusterRecord>(store_.get(key::kCluster)->value);
+    cluster.level = 1;
+    store_.put(key::kCluster, record::encode(cluster));
+    auto host = *record::decode<record::HostRecord>(store_.get(key::kHosts + "host2")->value);
+    host.level = 1;
+    store_.put(key::kHosts + "host2", record::encode(host));
+  }
 };
 
 TEST_F(OperationsTest, create_makes_vm_name_and_task_together) {
@@ -427,6 +436,22 @@ TEST_F(OperationsTest, move_of_disks_is_refused_before_anything_is_changed) {
   EXPECT_EQ(store_.list("")->version, before);
 }
 
+TEST_F(OperationsTest, move_of_disks_and_choice_of_the_engine_wait_until_every_host_knows_them) {
+  cluster_.run_vm("web", "host1", 512);
+  make_a_host_old();
+  const std::string sentence =
+      "This needs a later version of Holdfast on host2. Upgrade every host first (doc/upgrade.md).";
+  record::MotionLimits by_qemu;
+  by_qemu.engine = record::Engine::qemu;
+  for (const Migration& wanted : {Migration{{}, {}, "fast", "", ""}, Migration{{}, by_qemu}}) {
+    const auto before = store_.list("")->version;
+    expect_error(operations_.migrate_vm("web", wanted, by_), Code::unsupported, sentence);
+    expect_error(operations_.check_migration("web", wanted), Code::unsupported, sentence);
+    EXPECT_EQ(store_.list("")->version, before);
+  }
+  EXPECT_TRUE(operations_.migrate_vm("web", {HostId("host2"), {}}, by_).ok()) << "as ever";
+}
+
 TEST_F(OperationsTest, cancel_of_a_move_of_disks_abandons_it_and_what_is_left_bars_the_next_one) {
   cluster_.run_vm("web", "host1", 512);
   const auto task = operations_.migrate_vm("web", {{}, {}, "fast", "", ""}, by_);
@@ -694,12 +719,7 @@ TEST_F(OperationsTest, baseline_is_what_every_host_can_give) {
 }
 
 TEST_F(OperationsTest, baseline_waits_until_every_host_knows_of_baselines) {
-  auto cluster = *record::decode<record::ClusterRecord>(store_.get(key::kCluster)->value);
-  cluster.level = 1;
-  store_.put(key::kCluster, record::encode(cluster));
-  auto host = *record::decode<record::HostRecord>(store_.get(key::kHosts + "host2")->value);
-  host.level = 1;
-  store_.put(key::kHosts + "host2", record::encode(host));
+  make_a_host_old();
   expect_error(operations_.set_evc("auto"), Code::unsupported,
                "This needs a later version of Holdfast on host2. Upgrade every host first (doc/upgrade.md).");
 }

@@ -14,6 +14,7 @@
 #include "cli/init.hpp"
 #include "cli/terminal.hpp"
 #include "config/store/open_store.hpp"
+#include "core/cpu/ladder.hpp"
 #include "sys/process/run.hpp"
 #include "sys/process/small_file.hpp"
 
@@ -533,6 +534,42 @@ TEST_F(Cli, join_follows_an_invite) {
   const auto own = pki::load(options.etc + "/pki");
   EXPECT_EQ(pki::verify(ca_.certificate_pem, own->own.certificate_pem)->name, "host3");
   EXPECT_NE(own->own.certificate_pem, invite.credentials.own.certificate_pem);
+}
+
+TEST_F(Cli, join_is_refused_to_a_machine_that_the_cluster_has_left_behind) {
+  RecordedServices services;
+  InitOptions options;
+  options.address = "10.0.0.3";
+  options.etc = folder_ + "/etc3";
+  auto invite = *pki::decode_invite(holdfast("cluster invite host3 --address 10.0.0.3").out, 1700000000000);
+  invite.expires = INT64_MAX;
+  invite.endpoints = {host_.address()};
+  options.invite = pki::encode(invite);
+  InitWorld world{lend(cluster_.store), nobody, services};
+  world.this_host = [](const config::HostConfig&) -> Result<record::HostRecord> {
+    record::HostRecord here;
+    here.accelerator = "tcg";
+    here.cpu.runs = {"qemu64-v1"};
+    here.cpu.features = cpu::features_of("Penryn-v1");
+    here.cpu.rungs = {{"Penryn-v1", {}}, {"Nehalem-v1", {"sse4.2"}}};
+    return here;
+  };
+  auto cluster = *record::decode<record::ClusterRecord>(cluster_.store.get(record::key::kCluster)->value);
+  const auto refused = [&] {
+    cluster_.store.put(record::key::kCluster, record::encode(cluster));
+    const auto before = cluster_.store.list("")->version;
+    const auto joined = join_cluster(options, world);
+    EXPECT_EQ(joined.code(), Code::unsupported);
+    EXPECT_EQ(cluster_.store.list("")->version, before);
+    EXPECT_FALSE(std::filesystem::exists(options.etc));
+    EXPECT_TRUE(services.started.empty());
+    return joined.error().what;
+  };
+  cluster.evc = "Nehalem-v1";
+  EXPECT_EQ(refused(), "This machine cannot join: it lacks sse4.2 of the cluster's CPU baseline Nehalem-v1. Lower the "
+                       "baseline first (`holdfast cluster set --evc MODEL`; this machine can give Penryn-v1).");
+  cluster.level = record::kLevel + 1;
+  EXPECT_NE(refused().find("have a later version of Holdfast"), std::string::npos);
 }
 
 TEST_F(Cli, a_member_that_joins_waits_for_its_vote) {

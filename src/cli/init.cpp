@@ -14,6 +14,7 @@
 #include "api/operations.hpp"
 #include "core/cpu/evc.hpp"
 #include "core/ha/timing.hpp"
+#include "core/record/level.hpp"
 #include "core/record/records.hpp"
 #include "port/copy_store.hpp"
 #include "port/store_limits.hpp"
@@ -340,14 +341,16 @@ Result<InitOutcome> init_cluster(const InitOptions& options, const InitWorld& wo
   return outcome;
 }
 
-// A host that cannot give the cluster's CPU baseline would be given no VM: it need not join. One that cannot tell is
-// let in, and says so itself.
-Status check_baseline(const config::HostConfig& config, const pki::Invite& invite, const InitWorld& world) {
-  if (!world.this_host) return {};
+// A host whose daemon would not start there need not join, nor one that cannot give the cluster's CPU baseline and
+// would be given no VM. One that cannot tell is let in, and says so itself.
+Status check_cluster(const config::HostConfig& config, const pki::Invite& invite, const InitWorld& world) {
   api::Client client({invite.endpoints, invite.credentials, "", 15s});
   TRY_ASSIGN(const std::string text, client.call("GET", "/v1/cluster", ""));
   const json cluster = json::parse(text, nullptr, false);
-  const std::string baseline = cluster.is_object() ? cluster.value("evc", "") : "";
+  if (!cluster.is_object()) return Error{Code::corrupt, "The cluster's answer is none about a cluster."};
+  TRY(record::check_level(cluster.value("level", 1)));
+  if (!world.this_host) return {};
+  const std::string baseline = cluster.value("evc", "");
   const auto here = world.this_host(config);
   if (baseline.empty() || !here.ok()) return {};
   const std::string why = cpu::why_below(*here, baseline);
@@ -366,7 +369,7 @@ Result<InitOutcome> join_cluster(const InitOptions& options, const InitWorld& wo
   named.host = invite.host;
   TRY_ASSIGN(config::HostConfig config, base_config(named, outcome.notes));
   config.cluster_id = invite.cluster_id;
-  TRY(check_baseline(config, invite, world));
+  TRY(check_cluster(config, invite, world));
   TRY_ASSIGN(const Admitted admitted, ask_to_join(options, invite, options.store_member));
   TRY(pki::save(admitted.invite.credentials, options.etc + "/pki"));
   use_etcd(config, options, invite.store_endpoints);

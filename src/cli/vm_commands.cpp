@@ -280,7 +280,9 @@ void add_migrate(CLI::App& vm, Session& session) {
   move->add_flag("--dry-run", options->dry_run, "Only say where it would go, or every reason why not");
   move->add_option("--limit-bandwidth", options->bandwidth_mbit, "Mbit/s of the link, at most (default: no limit)")
       ->check(CLI::Range(std::uint64_t{0}, api::kBandwidthMbitMax));
-  move->add_option("--max-stop", options->max_stop_ms, "Milliseconds that the guest stands still at the end, at most")
+  move->add_option("--max-stop", options->max_stop_ms,
+                   "Milliseconds that the guest stands still at the end, at most (default: 20; QEMU's own migration "
+                   "goes up to 1000 where it must)")
       ->check(CLI::Range(0, api::kMaxStopMsMax));
   move->add_option("--encryption", options->encryption, "required, opportunistic or off")
       ->capture_default_str()

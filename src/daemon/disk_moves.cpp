@@ -107,7 +107,7 @@ void DiskMoves::run(const ha::action::Copy& copy, Copying& copying, const std::s
       const auto info = folder.ok() ? image::info(*folder + "/" + vm::image_file(moved), moved.format) : folder.error();
       if (info.ok()) bytes += info->allocated_bytes;
     }
-    tell_held(copy, bytes, began, copying);
+    tell_held(copy, bytes, began);
   }
   if (done.ok()) return;
   log(Level::warn, "Disks are not moved.", {{"vm", copy.vm.id.text}, {"why", done.error().what}});
@@ -228,33 +228,37 @@ Status DiskMoves::follow(const ha::action::Copy& copy, Copying& copying, const s
       return Error{full ? Code::no_room : Code::failed, "The copy of the disks failed: " + state->error + "."};
     }
     if (state->phase == Phase::held) {
-      tell_held(copy, bytes, began, copying);
+      tell_held(copy, bytes, began);
       return {};
-    }
-    const int percent = state->all_bytes == 0 ? 0 : static_cast<int>(state->done_bytes * 100 / state->all_bytes);
-    mailbox_.post(ha::event::CopyProgress{vm, id, std::min(percent, 99)});
-    if (state->phase == Phase::ready && !asked) {
-      TRY(hypervisor_.hold_copy(vm, id));
-      asked = sys::boot_now();
     }
     if (asked && sys::boot_now() - *asked > kHoldLimit) {
       return Error{Code::timed_out, "QEMU did not bring the copy to its end in time."};
     }
+    if (asked) continue;
+    const int percent = state->all_bytes == 0 ? 0 : static_cast<int>(state->done_bytes * 100 / state->all_bytes);
+    mailbox_.post(ha::event::CopyProgress{vm, id, std::min(percent, 99)});
+    if (state->phase != Phase::ready) continue;
+    asked = sys::boot_now();
+    {
+      const std::lock_guard lock(copying.mutex);
+      copying.hold_asked_at = asked;
+    }
+    const Status held = hypervisor_.hold_copy(vm, id);
+    if (held.ok()) {
+      tell_held(copy, bytes, began);
+      return {};
+    }
+    if (!goes_on(held.error())) return held;
   }
   return {};
 }
 
-void DiskMoves::tell_held(const ha::action::Copy& copy, std::uint64_t bytes, Instant began, Copying& copying) {
-  const Instant now = sys::boot_now();
-  if (copy.relocation.live) {
-    const std::lock_guard lock(copying.mutex);
-    copying.held_at = now;
-  }
+void DiskMoves::tell_held(const ha::action::Copy& copy, std::uint64_t bytes, Instant began) {
   record::RelocationReport report;
   const auto after = vm::relocated(copy.vm.spec, copy.relocation.what);
   report.disks = after.ok() ? moved_disks(copy.vm.spec, *after).size() : 0;
   report.bytes = bytes;
-  report.took_ms = static_cast<std::uint64_t>((now - began) / std::chrono::milliseconds(1));
+  report.took_ms = static_cast<std::uint64_t>((sys::boot_now() - began) / std::chrono::milliseconds(1));
   mailbox_.post(ha::event::CopyHeld{copy.vm.id, copy.relocation.id, report});
 }
 
@@ -273,18 +277,18 @@ std::optional<Instant> DiskMoves::stop_copying(const TaskId& id) {
   copying->thread.request_stop();
   if (copying->thread.joinable()) copying->thread.join();
   const std::lock_guard lock(copying->mutex);
-  return copying->held_at;
+  return copying->hold_asked_at;
 }
 
-Status DiskMoves::settle_images(const ha::action::SettleCopy& settle) {
-  if (!settle.relocation.live) return {};
+Result<Instant> DiskMoves::settle_images(const ha::action::SettleCopy& settle) {
+  if (!settle.relocation.live) return sys::boot_now();
   const VmId& vm = settle.relocation.vm;
-  const Status ended = hypervisor_.end_copy(vm, settle.relocation.id, settle.keep == Keep::new_images);
+  const auto ended = hypervisor_.end_copy(vm, settle.relocation.id, settle.keep == Keep::new_images);
   if (ended.ok() || ended.code() != Code::failed) return ended;
   // safety: a guest that writes where the record does not say so is ended at once; it boots from what the record names.
   log(Level::error, "A guest uses the wrong images and is killed.", {{"vm", vm.text}, {"why", ended.error().what}});
   TRY(hypervisor_.kill(vm));
-  return {};
+  return sys::boot_now();
 }
 
 Status DiskMoves::delete_files(const ha::action::SettleCopy& settle) {
@@ -312,18 +316,18 @@ Status DiskMoves::delete_files(const ha::action::SettleCopy& settle) {
 
 void DiskMoves::carry_out(const ha::action::SettleCopy& settle) {
   images_.submit([this, settle] {
-    const auto held_at = stop_copying(settle.relocation.id);
+    const auto held_since = stop_copying(settle.relocation.id);
     if (settle.keep == Keep::none) return;
     ha::event::CopySettled settled;
     settled.vm = settle.relocation.vm;
     settled.id = settle.relocation.id;
-    const Status images = settle_images(settle);
-    if (held_at) settled.held_us = us(sys::boot_now() - *held_at);
-    if (!images.ok()) {
+    const auto went_on = settle_images(settle);
+    if (!went_on.ok()) {
       log(Level::warn, "A VM's images are not settled yet.",
-          {{"vm", settled.vm.text}, {"why", images.error().what}});
+          {{"vm", settled.vm.text}, {"why", went_on.error().what}});
       return mailbox_.post(settled);
     }
+    if (held_since) settled.held_us = us(*went_on - *held_since);
     deletions_.submit([this, settle, settled]() mutable {
       const Status deleted = delete_files(settle);
       if (!deleted.ok()) {

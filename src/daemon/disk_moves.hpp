@@ -27,7 +27,7 @@ class DiskMoves {
  private:
   struct Copying {
     std::mutex mutex;               // of what follows
-    std::optional<Instant> held_at;
+    std::optional<Instant> hold_asked_at;
     std::jthread thread;            // last: it uses the above
   };
   using CopyingPtr = std::shared_ptr<Copying>;  // of the map and of whoever ends it
@@ -41,10 +41,11 @@ class DiskMoves {
   Status check_room(const ha::action::Copy& copy, const vm::VmSpec& after) const;
   Result<std::string> folder_of(const std::string& datastore, const VmId& vm) const;
   Result<std::string> mount_of(const std::string& datastore) const;
-  void tell_held(const ha::action::Copy& copy, std::uint64_t bytes, Instant began, Copying& copying);
+  void tell_held(const ha::action::Copy& copy, std::uint64_t bytes, Instant began);
   // Nullopt: this life of the daemon did not hold it.
   std::optional<Instant> stop_copying(const TaskId& id);
-  Status settle_images(const ha::action::SettleCopy& settle);
+  // When the guest's requests went on.
+  Result<Instant> settle_images(const ha::action::SettleCopy& settle);
   Status delete_files(const ha::action::SettleCopy& settle);
 
   const HostId self_;

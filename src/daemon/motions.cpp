@@ -145,7 +145,8 @@ Status Motions::send(const record::MotionRecord& motion, std::vector<std::string
   motion::Send order;
   order.leg = leg_of(motion, motion.to, motion.token);
   order.endpoint = motion.endpoint;
-  order.stop_max = motion.limits.max_stop_ms > 0 ? std::chrono::milliseconds(motion.limits.max_stop_ms) : kStopMax;
+  order.stop_max_fixed = motion.limits.max_stop_ms > 0;
+  order.stop_max = order.stop_max_fixed ? std::chrono::milliseconds(motion.limits.max_stop_ms) : kStopMax;
   order.bytes_per_second = motion.limits.bandwidth_mbit * kBytesPerMbit;
   order.disks = std::move(disks);
   order.room_bytes = motion.room_bytes;

@@ -73,7 +73,7 @@ Status VmShell::adopt() {
     // What stands still was stopped for a motion, from here or to here; what does not answer may stand still. Whether
     // one that came may run, its owner record says, also if it ran here before.
     auto& kind = runs ? adopted.running : vm.motion.empty() ? adopted.paused : adopted.incoming;
-    kind.push_back({vm.vm, vm.epoch, vm.motion});
+    kind.push_back({vm.vm, vm.epoch, vm.motion, vm.memory_tracker});
     const std::lock_guard lock(mutex_);
     if (!vm.motion.empty()) incoming_[vm.vm] = vm;
   }
@@ -135,7 +135,7 @@ Status VmShell::confirm_on_datastore(const record::VmRecord& vm, const record::O
   return confirmed.ok() ? Status() : Status(confirmed.error());
 }
 
-std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& launch) {
+std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& launch, std::string& memory_tracker) {
   auto request = request_for(launch.vm, launch.owner.epoch);
   if (!request.ok()) return {{request.error()}};
   // safety: store, then datastore, then guard; only then the guest's first instruction.
@@ -143,6 +143,7 @@ std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& laun
   if (!launch.owner.cpu.empty()) request->spec.cpu_model = launch.owner.cpu;
   auto running = hypervisor_.launch(*request);
   if (!running.ok()) return {{running.error()}};
+  memory_tracker = running->memory_tracker;
   const ha::Admission admission{running->vm, running->epoch, running->cgroup, running->hold_page, launch.owner.guarded};
   const Status admitted = guard_.admit(admission, launch.generation);
   Status begun = admitted.ok() ? hypervisor_.resume(running->vm) : admitted;
@@ -154,8 +155,8 @@ std::vector<VmShell::Refusal> VmShell::launch_now(const ha::action::Launch& laun
 
 void VmShell::carry_out(const ha::action::Launch& launch) {
   pool_.submit([this, launch] {
-    auto refusals = launch_now(launch);
     ha::event::Launched launched;
+    auto refusals = launch_now(launch, launched.memory_tracker);
     launched.vm = launch.vm.id;
     launched.epoch = launch.owner.epoch;
     launched.ok = refusals.empty();
@@ -201,7 +202,7 @@ void VmShell::carry_out(const ha::action::Thaw& thaw) {
   });
 }
 
-Result<Motions::Listening> VmShell::prepare_now(const ha::action::Prepare& prepare) {
+Result<Motions::Listening> VmShell::prepare_now(const ha::action::Prepare& prepare, std::string& memory_tracker) {
   break_point("daemon.prepare");
   TRY_ASSIGN(LaunchRequest request, request_for(prepare.vm, prepare.epoch));
   std::vector<motion::IncomingDisk> disks;
@@ -214,6 +215,7 @@ Result<Motions::Listening> VmShell::prepare_now(const ha::action::Prepare& prepa
   if (!prepare.owner.cpu.empty()) request.spec.cpu_model = prepare.owner.cpu;
   // safety: nothing is admitted: its hold page lets no write pass, and its guest waits for memory.
   TRY_ASSIGN(RunningVm waiting, hypervisor_.launch(request));
+  memory_tracker = waiting.memory_tracker;
   {
     const std::lock_guard lock(mutex_);
     incoming_[prepare.vm.id] = std::move(waiting);
@@ -231,7 +233,7 @@ void VmShell::carry_out(const ha::action::Prepare& prepare) {
     ha::event::Prepared prepared;
     prepared.vm = prepare.vm.id;
     prepared.id = prepare.motion.id;
-    auto listening = prepare_now(prepare);
+    auto listening = prepare_now(prepare, prepared.memory_tracker);
     prepared.ok = listening.ok();
     if (prepared.ok) {
       prepared.endpoint = listening->endpoint;

@@ -50,9 +50,9 @@ class VmShell {
   };
   Result<LaunchRequest> request_for(const record::VmRecord& vm, Epoch epoch) const;
   Status confirm_on_datastore(const record::VmRecord& vm, const record::OwnerRecord& owner) const;
-  // Empty on success.
-  std::vector<Refusal> launch_now(const ha::action::Launch& launch);
-  Result<Motions::Listening> prepare_now(const ha::action::Prepare& prepare);
+  // Empty on success. memory_tracker: of what was started, as in VmStatus.
+  std::vector<Refusal> launch_now(const ha::action::Launch& launch, std::string& memory_tracker);
+  Result<Motions::Listening> prepare_now(const ha::action::Prepare& prepare, std::string& memory_tracker);
   std::vector<Refusal> activate_now(const ha::action::Activate& activate);
   void on_exit(const VmExit& exit);
 

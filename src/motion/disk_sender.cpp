@@ -12,8 +12,7 @@ namespace {
 using Copy = CopyState::Phase;
 
 constexpr Duration kLook = Duration(1s) / kProgressPerSecond;
-constexpr Duration kLookAtEnd = 1ms;  // the guest stands still
-constexpr Duration kEndLimit = 10s;   // the destination's storage writes what it has not yet
+constexpr Duration kFlushLimit = 10s;
 }  // namespace
 
 DiskSender::DiskSender(const Send& order, qemu::EngineMonitor& monitor, std::shared_ptr<engine::Failure> failure)
@@ -81,23 +80,30 @@ Status DiskSender::check() {
 
 Status DiskSender::finish() {
   TRY(check());
-  TRY(monitor_.disk_copy(order_.leg.motion).hold());
-  const Instant deadline = sys::boot_now() + kEndLimit;
+  const Status held = monitor_.hold_disks(order_.leg.motion);
+  if (!held.ok() && held.code() != Code::timed_out) return held;
+  if (!held.ok()) TRY(wait_held());
+  return end();
+}
+
+// The destination's storage writes what it has not yet.
+Status DiskSender::wait_held() {
+  const Instant deadline = sys::boot_now() + kFlushLimit;
   for (;;) {
     TRY_ASSIGN(const CopyState state, look());
-    if (state.phase == Copy::held) break;
+    if (state.phase == Copy::held) return {};
     if (sys::boot_now() > deadline) {
-      return Error{Code::timed_out, "QEMU did not bring the copy of the disks to its end."};
+      return Error{Code::timed_out, "The destination's storage did not write the last of the disks in time."};
     }
-    std::this_thread::sleep_for(kLookAtEnd);
+    std::this_thread::sleep_for(kLook);
   }
-  return end();
 }
 
 Status DiskSender::end() {
   copies_ = false;
   // safety: without the new images: whether the VM has them is for the commit to say, and its other QEMU opens them.
-  return monitor_.disk_copy(order_.leg.motion).end(false);
+  TRY(monitor_.disk_copy(order_.leg.motion).let_go(false));
+  return monitor_.disk_copy(order_.leg.motion).clean_up(false);
 }
 
 }  // namespace hf::motion

@@ -37,6 +37,7 @@ class DiskSender {
   DiskSender(const Send& order, qemu::EngineMonitor& monitor, std::shared_ptr<engine::Failure> failure);
   Status begin();
   Result<CopyState> look();
+  Status wait_held();
   Status end();
 
   const Send& order_;

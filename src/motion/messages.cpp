@@ -164,6 +164,7 @@ void members(Io& io, T& send) {
   io("endpoint", send.endpoint);
   io("stop_max_ns", send.stop_max);
   io("bytes_per_second", send.bytes_per_second);
+  io("stop_max_fixed", send.stop_max_fixed);
   io("disks", send.disks);
   io("room_bytes", send.room_bytes);
 }

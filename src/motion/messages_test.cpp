@@ -25,7 +25,7 @@ Leg leg() {
 
 std::vector<Order> orders() {
   const std::vector<std::string> macs = {"52:54:00:00:00:01", "52:54:00:00:00:02"};
-  return {Send{leg(), "10.77.1.2:4000", 15ms, 1 << 20, {"root"}, 1 << 30},
+  return {Send{leg(), "10.77.1.2:4000", 15ms, 1 << 20, true, {"root"}, 1 << 30},
           Receive{leg(), "10.77.1.2:0", 30s, macs, {{"root", "/ds/vm/root.t-1.raw", "raw"}}}, Committed{4711},
           Abort{"The user has cancelled it: \"enough\"\n"}};
 }

@@ -1,6 +1,5 @@
 #include "motion/qemu_copy.hpp"
 
-#include <fmt/format.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -19,8 +18,6 @@ using engine::wire::Kind;
 constexpr Duration kLook = Duration(1s) / kProgressPerSecond;
 constexpr Duration kLoadLimit = 30s;
 constexpr Duration kWordsLimit = 1s;  // for the destination's own words, once something has broken
-constexpr Duration kConvergeLeast = 30s;
-constexpr int kConvergePasses = 10;
 constexpr std::uint64_t kPageBytes = 4096;
 
 }  // namespace
@@ -42,6 +39,7 @@ QemuCopy::QemuCopy(const Send& order, qemu::EngineMonitor& monitor, engine::Conn
           order_.endpoint, {std::move(options), connections_.encrypted, order_.bytes_per_second},
           connections_.failure)),
       began_(sys::boot_now()),
+      pacing_({order_.stop_max, order_.stop_max_fixed}),
       answer_(answered_.get_future()) {
   listener_ = std::jthread([this] {
     ::pthread_setname_np(::pthread_self(), "hf-control");
@@ -108,14 +106,18 @@ Status QemuCopy::look(const Course& course, Finished& done) {
   progress.bytes_per_second = static_cast<std::uint64_t>(static_cast<double>(sent - before) / seconds);
   progress.share_percent = 100 - std::min<std::uint64_t>(now.throttle_percent, 100);
   course.show(progress);
-  if (now.rounds < 2 || monitor_.stopped_at()) return {};
-  if (first_pass_ == 0ns) first_pass_ = at - began_;
-  if (at - began_ - first_pass_ <= std::max(kConvergeLeast, kConvergePasses * first_pass_)) return {};
-  return Error{Code::failed,
-               fmt::format("QEMU's own migration does not come to an end: the guest writes {} MB/s, and it holds "
-                           "the guest back for {} % of its time. Holdfast's engine (--engine holdfast) slows a guest "
-                           "down until it arrives.",
-                           now.pages_written_per_second * kPageBytes / 1'000'000, now.throttle_percent)};
+  if (monitor_.stopped_at()) return {};
+  switch (pacing_.looked(now.rounds, at - began_)) {
+    case QemuPacing::Next::go_on:
+      return {};
+    case QemuPacing::Next::aim_longer:
+      log(Level::info, "the guest's stop may be longer: QEMU's own migration did not end so far",
+          {{"vm", order_.leg.vm.text}, {"ms", std::to_string(pacing_.stop_max() / 1ms)}});
+      return monitor_.aim_at_stop(pacing_.stop_max(), kQemuLimit);
+    case QemuPacing::Next::give_up:
+      break;
+  }
+  return pacing_.given_up(now.pages_written_per_second * kPageBytes, now.throttle_percent);
 }
 
 // QEMU sees no more than a closed socket; the destination may know why it was closed.

@@ -3,8 +3,7 @@
 // of the rounds, scans and saves of Holdfast's engine. Whose the guest is stays the Source's question (source.hpp).
 //
 // Whoever moves a guest so leaves to QEMU when it stops (when what is left fits into the stop at the speed so far) and
-// how it is slowed down (auto-converge). What does not converge is given up: after the first pass over memory it has
-// ten times that pass's time, at least half a minute.
+// how it is slowed down (auto-converge). How long the stop may be, and when it is given up: core/motion/qemu_pacing.
 //
 // One thread drives it; "hf-control" waits for the destination's words, the tunnel has threads of its own.
 #include <functional>
@@ -12,6 +11,7 @@
 #include <memory>
 #include <thread>
 
+#include "core/motion/qemu_pacing.hpp"
 #include "engine/stream/control.hpp"
 #include "engine/tunnel.hpp"
 #include "motion/leg.hpp"
@@ -53,7 +53,7 @@ class QemuCopy {
   engine::stream::Control control_;
   std::unique_ptr<engine::TunnelEntrance> tunnel_;
   const Instant began_;
-  Duration first_pass_{};
+  QemuPacing pacing_;
   Instant looked_at_{};
   std::uint64_t bytes_before_ = 0;
   std::promise<Status> answered_;  // by the destination: it has loaded, or why not

@@ -131,13 +131,14 @@ class Hypervisor {
   // A running VM's disks are copied to new images; from `ready` on, the guest's writes go to both. All or nothing.
   virtual Status begin_copy(const CopyRequest& request) = 0;
   virtual Result<CopyState> copy_state(const VmId& vm, const TaskId& id) = 0;
-  // REQUIRES: ready. Soon `held`: both images are equal and on their storage, and no request of the guest's reaches
-  // them until end_copy. A QEMU that ends meanwhile writes nothing either.
+  // REQUIRES: ready. `held`: both images are equal and on their storage, and no request of the guest's reaches them
+  // until end_copy. A QEMU that ends meanwhile writes nothing either. Code::timed_out: it is not so yet; copy_state
+  // tells when.
   virtual Status hold_copy(const VmId& vm, const TaskId& id) = 0;
   // The guest goes on with the new images (REQUIRES: held) or the old ones, and QEMU has closed the others. May come
-  // again. Fine where that copy is not known. Code::failed: it does not use the images that it should: kill it. Any
-  // other error: not settled yet, try again.
-  virtual Status end_copy(const VmId& vm, const TaskId& id, bool use_new) = 0;
+  // again. Fine where that copy is not known. Returns when the guest's requests went on. Code::failed: it does not use
+  // the images that it should: kill it. Any other error: not settled yet, try again.
+  virtual Result<Instant> end_copy(const VmId& vm, const TaskId& id, bool use_new) = 0;
 
   // Guest agent's shutdown, else ACPI power button; returns when asked, not when done.
   virtual Status ask_to_stop(const VmId& vm) = 0;

@@ -30,7 +30,10 @@ std::string name_of(const VmId& vm, const View& view) {
 void Agent::on(const event::Adopted& adopted) {
   adopted_ = true;
   const auto take = [&](const std::vector<event::Adopted::Found>& found, Process process) {
-    for (const auto& one : found) locals_[one.vm] = local_of(one.epoch, one.motion, process);
+    for (const auto& one : found) {
+      locals_[one.vm] = local_of(one.epoch, one.motion, process);
+      locals_[one.vm].memory_tracker = one.memory_tracker;
+    }
   };
   take(adopted.running, Process::running);
   take(adopted.paused, Process::paused);
@@ -65,10 +68,12 @@ void Agent::go_on(const VmId& vm, Epoch epoch) {
   local->second.ask_again_at = Instant{};
 }
 
-void Agent::prepared(const VmId& vm, Epoch epoch) {
+void Agent::prepared(const VmId& vm, Epoch epoch, const std::string& memory_tracker) {
   auto local = locals_.find(vm);
   const bool waits = local != locals_.end() && local->second.process == Process::preparing;
-  if (waits && local->second.epoch == epoch) local->second.process = Process::incoming;
+  if (!waits || local->second.epoch != epoch) return;
+  local->second.process = Process::incoming;
+  local->second.memory_tracker = memory_tracker;
 }
 
 void Agent::unprepared(const VmId& vm, Epoch epoch) {
@@ -438,10 +443,12 @@ void Agent::report_up(const VmId& vm, Local& local, const AgentContext& context,
   const bool same_life = known != nullptr && known->record.epoch == local.epoch;
   const bool was_paused = same_life && known->record.state == VmState::paused;
   const bool said = same_life && known->record.state == now.state && (!paused || known->record.message == now.message);
+  now.memory_tracker = local.memory_tracker;
+  const bool tracker_said = said && known->record.memory_tracker == now.memory_tracker;
   const bool moved = task != nullptr && task->id == context.view.owner(vm)->record.motion;
   const bool ends_task =
       task != nullptr && (moved || task->kind == TaskKind::vm_reset || task->kind == TaskKind::vm_start);
-  if (said && !ends_task) return;
+  if (tracker_said && !ends_task) return;
   Pending pending;
   pending.kind = Kind::finish;
   pending.vm = vm;
@@ -532,6 +539,7 @@ void Agent::on(const event::Launched& launched) {
   if (local == locals_.end() || local->second.epoch != launched.epoch) return;
   if (launched.ok) {
     local->second.process = Process::running;
+    local->second.memory_tracker = launched.memory_tracker;
     return;
   }
   locals_.erase(local);

@@ -90,7 +90,7 @@ class Agent {
   void prepare(const VmId& vm, Epoch epoch, const TaskId& motion) {
     locals_[vm] = local_of(epoch, motion, Process::preparing);
   }
-  void prepared(const VmId& vm, Epoch epoch);
+  void prepared(const VmId& vm, Epoch epoch, const std::string& memory_tracker);
   void unprepared(const VmId& vm, Epoch epoch);
   std::vector<std::pair<VmId, Epoch>> incoming() const;
   // REQUIRES: it is one of incoming().
@@ -102,6 +102,7 @@ class Agent {
     Epoch epoch;
     TaskId motion;  // that its process was prepared for
     Process process = Process::running;
+    std::string memory_tracker;  // of its process, for its status
     Instant kill_at{};          // stopping: when patience ends
     Instant thaw_sent_at{};
     Generation thaw_sent = 0;

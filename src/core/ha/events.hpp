@@ -70,13 +70,21 @@ struct HeartbeatHeard { HostId from; };
 struct GuardReport { Generation generation = 0; bool lapsed = false; std::set<VmId> frozen; };
 // The processes found. paused: QMP says that the guest is paused, and no disk error is the reason: a motion stopped it.
 // incoming: it waits for memory, or has it and has not run yet. No motion process of an earlier life is left.
+// memory_tracker, here and in the next ones: as in VmStatus.
 struct Adopted {
-  struct Found { VmId vm; Epoch epoch; TaskId motion = {}; };  // motion: as in Exited
+  struct Found { VmId vm; Epoch epoch; TaskId motion = {}; std::string memory_tracker = {}; };  // motion: as in Exited
   std::vector<Found> running, paused, incoming;
 };
 // ok: runs. refused: the guard's deadline passed or its generation changed, nothing runs. Else error says why,
 // nothing runs.
-struct Launched { VmId vm; Epoch epoch; bool ok = false; bool refused = false; Error error; };
+struct Launched {
+  VmId vm;
+  Epoch epoch;
+  bool ok = false;
+  bool refused = false;
+  Error error;
+  std::string memory_tracker = {};
+};
 // motion: the one that its process was prepared for; empty: it was launched. Several motions may prepare one epoch.
 struct Exited { VmId vm; Epoch epoch; ExitKind kind = ExitKind::qemu_crash; std::string text; TaskId motion = {}; };
 // QEMU holds the guest because of that disk's error, again after each Continue that was in vain; or it lets it go on.
@@ -86,7 +94,12 @@ struct WentOn { VmId vm; Epoch epoch; };
 // Motions (core/motion). `id` is the motion's; what comes of an earlier one is ignored. Any may come late or twice.
 // Destination: what became of Prepare. Not ok: nothing is left of it, but for files of disks that were to come.
 struct Prepared {
-  VmId vm; TaskId id; bool ok = false; std::string endpoint, token; Error error;
+  VmId vm;
+  TaskId id;
+  bool ok = false;
+  std::string endpoint, token;
+  Error error;
+  std::string memory_tracker = {};
   std::uint64_t room_bytes = 0;  // as in the MotionRecord
 };
 // Source: the copy goes on.

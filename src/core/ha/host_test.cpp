@@ -6,19 +6,13 @@
 
 #include <optional>
 
+#include "core/ha/testing_actions.hpp"
+
 namespace hf::ha {
 namespace {
 
 using record::OwnerRecord;
 using Phase = OwnerRecord::Phase;
-
-template <class T>
-const T* find(const Actions& actions) {
-  for (const auto& action : actions) {
-    if (const auto* wanted = std::get_if<T>(&action)) return wanted;
-  }
-  return nullptr;
-}
 
 class HostStory : public ::testing::Test {
  protected:
@@ -355,7 +349,7 @@ TEST_F(HostStory, vm_whose_record_cannot_be_read_runs_on) {
   EXPECT_NE(find<action::Kill>(put("owners/vm-1", owner(Phase::assigned, "b", 2))), nullptr);
 }
 
-TEST_F(HostStory, running_vm_is_reported_with_its_accelerator) {
+TEST_F(HostStory, running_vm_is_reported_with_its_accelerator_and_how_its_memory_can_be_read) {
   record::HostRecord host;
   host.host = HostId("a");
   host.accelerator = "tcg";
@@ -363,12 +357,24 @@ TEST_F(HostStory, running_vm_is_reported_with_its_accelerator) {
   put("vms/vm-1", vm("vm-1"));
   auto actions = put("owners/vm-1", owner(Phase::assigned, "a", 1));
   step(event::TxnDone{find<action::Commit>(actions)->op, Outcome::done, ++version_});
-  actions = step(event::Launched{VmId("vm-1"), Epoch{1}, true, false, {}});
+  actions = step(event::Launched{VmId("vm-1"), Epoch{1}, true, false, {}, "PAGEMAP_SCAN"});
   const auto* report = find<action::Commit>(actions);
   ASSERT_NE(report, nullptr);
   const auto& status = std::get<record::VmStatus>(report->txn.writes.front().value);
   EXPECT_EQ(status.state, record::VmState::running);
   EXPECT_EQ(status.accelerator, "tcg");
+  EXPECT_EQ(status.memory_tracker, "PAGEMAP_SCAN");
+}
+
+TEST_F(HostStory, adopted_vm_whose_status_does_not_say_how_its_memory_can_be_read_is_told_of_once_more) {
+  run_vm1();
+  ASSERT_EQ(core_.view().status_of(VmId("vm-1"))->record.memory_tracker, "");
+  const auto actions = step(event::Adopted{{{VmId("vm-1"), Epoch{1}, {}, "none: it has no shim."}}, {}, {}});
+  ASSERT_NE(status_in(actions), nullptr);
+  EXPECT_EQ(status_in(actions)->memory_tracker, "none: it has no shim.");
+  EXPECT_TRUE(find<action::Commit>(actions)->txn.events.empty());
+  step(event::TxnDone{find<action::Commit>(actions)->op, Outcome::done, ++version_});
+  EXPECT_EQ(status_in(step(event::Tick{})), nullptr);
 }
 
 TEST_F(HostStory, vm_that_goes_on_after_a_freeze_is_told_of_with_how_long_it_stood) {

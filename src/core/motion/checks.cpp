@@ -27,12 +27,20 @@ std::vector<int> numbers_of(const std::string& version) {
 // where nobody but QEMU can read the guest's memory. Empty: nothing is known against it.
 const std::string kNoTracker = "none";
 
+// Its firmware keeps its variables in memory of its own, beside the guest's RAM, which only QEMU carries.
+bool has_variable_flash(const Question& q) {
+  const auto vm = q.view.vms.find(q.vm);
+  return vm != q.view.vms.end() && vm->second.record.spec.firmware == vm::Firmware::uefi;
+}
+
 record::Engine decided(const Question& q) {
   if (q.engine != record::Engine::automatic) return q.engine;
   const auto* status = q.view.status_of(q.vm);
   const bool unreadable = status != nullptr && status->record.memory_tracker.starts_with(kNoTracker);
-  return unreadable ? record::Engine::qemu : record::Engine::holdfast;
+  return unreadable || has_variable_flash(q) ? record::Engine::qemu : record::Engine::holdfast;
 }
+
+constexpr int kEnginesSinceLevel = 2;
 
 // safety: an emulating QEMU before 9.0 does not see some of what its guest writes while it migrates (measured with 7.2:
 // wrong pages at the destination), so that a guest moved so would go on with damaged memory.
@@ -113,10 +121,6 @@ void check_vm(const Question& q, const record::VmRecord& vm, std::vector<std::st
     reasons.push_back(fmt::format("VM {} was edited since it was started, and the other host would give it the new "
                                   "hardware. Stop and start it first.", name));
   }
-  if (vm.spec.firmware == vm::Firmware::uefi) {
-    reasons.push_back(fmt::format("VM {} boots by UEFI, and the firmware's variable store in QEMU's memory cannot be "
-                                  "carried to another host.", name));
-  }
   if (owned && health_of(q, owner->record.host) != ha::Health::alive) {
     reasons.push_back(fmt::format("Host {}, where VM {} is, has no contact to the cluster.", owner->record.host.text,
                                   name));
@@ -127,9 +131,21 @@ void check_vm(const Question& q, const record::VmRecord& vm, std::vector<std::st
   }
   const auto host = owned ? q.view.hosts.find(owner->record.host) : q.view.hosts.end();
   const bool by_qemu = decided(q) == record::Engine::qemu;
+  if (!by_qemu && has_variable_flash(q)) {
+    reasons.push_back(fmt::format("VM {} boots by UEFI, and Holdfast's engine does not carry the memory of its "
+                                  "firmware's variables (QEMU's system.flash1); QEMU's own migration does.", name));
+  }
+  const bool must_be_qemu = q.engine == record::Engine::automatic && has_variable_flash(q);
+  const std::string because =
+      must_be_qemu ? fmt::format("VM {} boots by UEFI, so QEMU's own migration has to move it. ", name) : "";
+  // safety: a host of an earlier version would not read the record's word, and take the engine.
+  if (by_qemu && q.view.cluster && q.view.cluster->record.level < kEnginesSinceLevel) {
+    reasons.push_back(because + "Not every host's version of Holdfast can use QEMU's own migration. Upgrade every host "
+                                "first (doc/upgrade.md).");
+  }
   if (by_qemu && host != q.view.hosts.end() && loses_writes(host->second.record)) {
-    reasons.push_back(fmt::format("{} has QEMU {}: QEMU's own migration loses what an emulated guest writes before "
-                                  "version {}.0.", host->first.text, host->second.record.qemu_version,
+    reasons.push_back(fmt::format("{}{} has QEMU {}: QEMU's own migration loses what an emulated guest writes before "
+                                  "version {}.0.", because, host->first.text, host->second.record.qemu_version,
                                   kOwnMigrationSince));
   }
   if (status != nullptr && !by_qemu && status->record.memory_tracker.starts_with(kNoTracker)) {

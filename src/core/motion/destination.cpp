@@ -152,7 +152,7 @@ void Destination::on(const event::Prepared& prepared, Agent& agent) {
     comings_.erase(found);
     return;
   }
-  agent.prepared(prepared.vm, found->second.epoch);
+  agent.prepared(prepared.vm, found->second.epoch, prepared.memory_tracker);
   found->second.prepared = true;
   found->second.endpoint = prepared.endpoint;
   found->second.token = prepared.token;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/ha/host.hpp"
+#include "core/ha/testing_actions.hpp"
 
 namespace hf::motion {
 namespace {
@@ -17,34 +18,6 @@ using record::OwnerRecord;
 
 const VmId kVm("vm-1");
 const TaskId kTask("task-1");
-
-template <class T>
-const T* find(const Actions& actions) {
-  for (const auto& action : actions) {
-    if (const auto* wanted = std::get_if<T>(&action)) return wanted;
-  }
-  return nullptr;
-}
-
-// The swap that writes that key.
-const action::Commit* swap_of(const Actions& actions, const std::string& key) {
-  for (const auto& action : actions) {
-    const auto* commit = std::get_if<action::Commit>(&action);
-    if (commit == nullptr) continue;
-    for (const auto& write : commit->txn.writes) {
-      if (write.key == key) return commit;
-    }
-  }
-  return nullptr;
-}
-
-template <class Record>
-const Record* written(const action::Commit& commit, const std::string& key) {
-  for (const auto& write : commit.txn.writes) {
-    if (write.key == key) return std::get_if<Record>(&write.value);
-  }
-  return nullptr;
-}
 
 bool insists_on(const action::Commit& commit, const TypedTxn::Condition& condition) {
   const auto& all = commit.txn.conditions;
@@ -167,7 +140,7 @@ class MotionStory : public ::testing::Test {
     ASSERT_NE(find<action::Prepare>(last_), nullptr);
     EXPECT_EQ(find<action::Prepare>(last_)->epoch, Epoch{5});
     prepared_ = find<action::Prepare>(last_)->vm;
-    step(event::Prepared{kVm, kTask, true, "10.77.1.1:49152", "secret", {}});
+    step(event::Prepared{kVm, kTask, true, "10.77.1.1:49152", "secret", {}, "PAGEMAP_SCAN"});
     const auto* ready = swap_of(last_, "motions/vm-1");
     ASSERT_NE(ready, nullptr);
     const auto* said = written<MotionRecord>(*ready, "motions/vm-1");
@@ -491,6 +464,7 @@ TEST_F(MotionStory, arrived_and_running_ends_the_task_tells_the_datastore_and_on
   const auto* status = swap_of(last_, "status/vm-1");
   ASSERT_NE(status, nullptr);
   EXPECT_EQ(written<record::TaskRecord>(*status, "tasks/task-1")->state, record::TaskState::succeeded);
+  EXPECT_EQ(written<record::VmStatus>(*status, "status/vm-1")->memory_tracker, "PAGEMAP_SCAN");
   done(action::Commit(*status));
   EXPECT_EQ(swap_of(last_, "motions/vm-1"), nullptr);
   step(event::OwnerRecorded{kVm, Epoch{5}, true});

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/ha/host.hpp"
+#include "core/ha/testing_actions.hpp"
 #include "core/motion/relocation_planner.hpp"
 
 namespace hf::motion {
@@ -20,33 +21,6 @@ using Phase = RelocationRecord::Phase;
 
 const VmId kVm("vm-1");
 const TaskId kTask("t-1");
-
-template <class T>
-const T* find(const Actions& actions) {
-  for (const auto& action : actions) {
-    if (const auto* wanted = std::get_if<T>(&action)) return wanted;
-  }
-  return nullptr;
-}
-
-const action::Commit* swap_of(const Actions& actions, const std::string& key) {
-  for (const auto& action : actions) {
-    const auto* commit = std::get_if<action::Commit>(&action);
-    if (commit == nullptr) continue;
-    for (const auto& write : commit->txn.writes) {
-      if (write.key == key) return commit;
-    }
-  }
-  return nullptr;
-}
-
-template <class Record>
-const Record* written(const action::Commit& commit, const std::string& key) {
-  for (const auto& write : commit.txn.writes) {
-    if (write.key == key) return std::get_if<Record>(&write.value);
-  }
-  return nullptr;
-}
 
 bool insists_on(const action::Commit& commit, const std::string& key) {
   return std::any_of(commit.txn.conditions.begin(), commit.txn.conditions.end(),

@@ -17,6 +17,7 @@ using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
 constexpr Duration kCommandLimit = 5s;
+constexpr Duration kHeldLimit = 2s;
 constexpr Duration kEndLimit = 10s;
 constexpr Duration kLook = 5ms;
 constexpr std::string_view kOther = "_1";  // no name of a disk has a "_"
@@ -42,7 +43,7 @@ std::string other_suffix(std::string_view node_in_use) {
   return node_in_use.ends_with(kOther) ? std::string() : std::string(kOther);
 }
 
-bool is_before(const std::string& status, std::initializer_list<std::string_view> states) {
+bool is_one_of(const std::string& status, std::initializer_list<std::string_view> states) {
   return std::find(states.begin(), states.end(), status) != states.end();
 }
 
@@ -58,6 +59,30 @@ std::string disk_of_node(std::string_view node) {
   }
   if (node.ends_with(kOther) || node.ends_with(kFilter)) node.remove_suffix(kOther.size());
   return std::string(node);
+}
+
+void JobNote::take(const std::string& event, const std::string& data) {
+  if (event != "JOB_STATUS_CHANGE") return;
+  const json object = json::parse(data, nullptr, false);
+  if (!object.is_object()) return;
+  const std::string job = text_at(object, "id"), status = text_at(object, "status");
+  const std::lock_guard lock(mutex_);
+  if (status == "null") status_.erase(job);
+  else status_[job] = status;
+  changed_.notify_all();
+}
+
+bool JobNote::wait_pending(const std::vector<std::string>& jobs, Duration limit) {
+  const auto is = [this](const std::string& job, std::initializer_list<std::string_view> states) {
+    const auto found = status_.find(job);
+    return found != status_.end() && is_one_of(found->second, states);
+  };
+  bool ended = false;
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, limit, [&] {
+    ended = std::any_of(jobs.begin(), jobs.end(), [&](auto& job) { return is(job, {"aborting", "concluded"}); });
+    return ended || std::all_of(jobs.begin(), jobs.end(), [&](auto& job) { return is(job, {"pending"}); });
+  }) && !ended;
 }
 
 struct DiskCopy::Job {
@@ -158,7 +183,8 @@ Status DiskCopy::begin(const CopyRequest& request) {
     // What an earlier copy that failed may have left.
     TRY(remove_nodes(disk.name, other_suffix(found->second)));
     if (const Status added = add(request, disk, found->second); !added.ok()) {
-      (void)end(false);  // tried again by whoever settles the relocation
+      (void)let_go(false);    // tried again by whoever settles the relocation
+      (void)clean_up(false);  // as well
       return because("QEMU cannot copy disk " + disk.name, added.error());
     }
   }
@@ -177,7 +203,7 @@ Result<CopyState> DiskCopy::state() {
     if (job.status == "pending") phase = CopyState::Phase::held;
     else if (job.status == "ready" || job.status == "standby" || job.status == "waiting")
       phase = CopyState::Phase::ready;
-    else if (is_before(job.status, {"aborting", "concluded", "null", "undefined"}))
+    else if (is_one_of(job.status, {"aborting", "concluded", "null", "undefined"}))
       phase = CopyState::Phase::failed;
     if (phase == CopyState::Phase::failed) state.error = job.error.empty() ? "It was cancelled." : job.error;
     if (state.phase == CopyState::Phase::failed) continue;
@@ -199,29 +225,50 @@ Result<std::uint64_t> DiskCopy::allocated_bytes(const std::vector<std::string>& 
   return bytes;
 }
 
-Status DiskCopy::hold() {
-  TRY_ASSIGN(const auto all, jobs());
-  for (const auto& job : all) {
-    if (job.status == "ready") TRY(tell("job-complete", {{"id", job.id}}));
+void DiskCopy::tell_jobs(std::string_view command, const std::vector<Job>& jobs) {
+  std::vector<QmpClient::Command> commands;
+  for (const auto& job : jobs) commands.push_back({std::string(command), json{{"id", job.id}}.dump()});
+  for (const auto& answer : monitor_.execute_all(commands, kCommandLimit)) {
+    if (!answer) log(Level::debug, "a copy of disks goes another way", {{"why", answer.error().what}});
   }
+}
+
+Status DiskCopy::hold(JobNote& note) {
+  TRY_ASSIGN(const auto all, jobs());
+  std::vector<Job> ready;
+  std::vector<std::string> names;
+  for (const auto& job : all) {
+    names.push_back(job.id);
+    if (job.status == "ready") ready.push_back(job);
+  }
+  tell_jobs("job-complete", ready);
+  if (note.wait_pending(names, kHeldLimit)) return {};
+  return Error{Code::timed_out, "QEMU has not drained the disks yet."};
+}
+
+Status DiskCopy::let_go(bool use_new) {
+  const auto all = jobs();
+  if (!all.ok()) return not_yet(all.error());
+  std::vector<Job> told;
+  for (const auto& job : *all) {
+    if (use_new ? job.status == "pending" : job.status != "concluded") told.push_back(job);
+  }
+  tell_jobs(use_new ? "job-finalize" : "job-cancel", told);
   return {};
 }
 
-// Until QEMU has forgotten the job.
-Status DiskCopy::finish(const Job& job, bool use_new) {
-  const auto deadline = Clock::now() + kEndLimit;
-  if (use_new && job.status == "pending") (void)tell("job-finalize", {{"id", job.id}});  // the list of jobs tells
-  if (!use_new && job.status != "concluded") (void)tell("job-cancel", {{"id", job.id}});  // the list of jobs tells
-  for (;;) {
+Status DiskCopy::dismiss_jobs() {
+  for (const auto deadline = Clock::now() + kEndLimit; Clock::now() < deadline;) {
     TRY_ASSIGN(const auto all, jobs());
-    const auto found = std::find_if(all.begin(), all.end(), [&](const Job& one) { return one.id == job.id; });
-    if (found == all.end()) return {};
-    if (found->status == "concluded") (void)tell("job-dismiss", {{"id", job.id}});  // the list of jobs tells
-    if (Clock::now() >= deadline) {
-      return Error{Code::timed_out, "QEMU does not end the copy of disk " + job.disk + "."};
+    if (all.empty()) return {};
+    std::vector<Job> concluded;
+    for (const auto& job : all) {
+      if (job.status == "concluded") concluded.push_back(job);
     }
-    std::this_thread::sleep_for(kLook);
+    tell_jobs("job-dismiss", concluded);
+    if (concluded.empty()) std::this_thread::sleep_for(kLook);
   }
+  return Error{Code::timed_out, "QEMU does not end the copy of the disks."};
 }
 
 Status DiskCopy::remove_nodes(const std::string& disk, const std::string& suffix) {
@@ -233,12 +280,8 @@ Status DiskCopy::remove_nodes(const std::string& disk, const std::string& suffix
   return {};
 }
 
-Status DiskCopy::end(bool use_new) {
-  const auto all = jobs();
-  if (!all.ok()) return not_yet(all.error());
-  for (const auto& job : *all) {
-    if (const Status finished = finish(job, use_new); !finished.ok()) return not_yet(finished.error());
-  }
+Status DiskCopy::clean_up(bool use_new) {
+  if (const Status dismissed = dismiss_jobs(); !dismissed.ok()) return not_yet(dismissed.error());
   const auto nodes = nodes_in_use();
   if (!nodes.ok()) return not_yet(nodes.error());
   const auto files = files_by_node();

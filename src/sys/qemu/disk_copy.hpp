@@ -10,7 +10,9 @@
 //
 // A disk's nodes are f-, q- and d-<disk> (core/vm/qemu_command), or the same with "_1" at their end: whichever of them
 // is not in use is made for the new image. So nodes are found again by whoever comes later, as jobs are by their names.
+#include <condition_variable>
 #include <map>
+#include <mutex>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -24,15 +26,30 @@ namespace hf::qemu {
 // The disk whose node this is; the name itself where it is none's.
 std::string disk_of_node(std::string_view node);
 
+// What QEMU's events say of its jobs. Thread-safe.
+class JobNote {
+ public:
+  void take(const std::string& event, const std::string& data);
+  // Waits until all of them are pending. False: one never will be, or the limit has passed.
+  bool wait_pending(const std::vector<std::string>& jobs, Duration limit);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, std::string> status_;  // as last heard, of those that have not gone
+};
+
 class DiskCopy {
  public:
   DiskCopy(QmpClient& monitor, TaskId id) : monitor_(monitor), id_(std::move(id)) {}
 
   Status begin(const CopyRequest& request);
   Result<CopyState> state();
-  Status hold();
-  // As Hypervisor::end_copy.
-  Status end(bool use_new);
+  // As Hypervisor::hold_copy. `note`: hears the monitor's events.
+  Status hold(JobNote& note);
+  // The two halves of Hypervisor::end_copy: the guest's requests go on; and what is not needed any more is closed.
+  Status let_go(bool use_new);
+  Status clean_up(bool use_new);
   // What the images of these disks take on their storage now.
   Result<std::uint64_t> allocated_bytes(const std::vector<std::string>& disks);
 
@@ -47,7 +64,10 @@ class DiskCopy {
   // Node -> the file it is over.
   Result<std::map<std::string, std::string>> files_by_node();
   Status remove_nodes(const std::string& disk, const std::string& suffix);
-  Status finish(const Job& job, bool use_new);
+  // Sends the command to each of the jobs at once. What comes of it, the list of jobs tells.
+  void tell_jobs(std::string_view command, const std::vector<Job>& jobs);
+  // Until QEMU has forgotten the jobs.
+  Status dismiss_jobs();
   std::string job_of(const std::string& disk) const;
 
   QmpClient& monitor_;

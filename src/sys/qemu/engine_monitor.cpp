@@ -94,6 +94,8 @@ Status EngineMonitor::run(Duration limit) {
 
 Status EngineMonitor::announce(Duration limit) { return announce_self(*monitor_, limit); }
 
+Status EngineMonitor::hold_disks(const TaskId& motion) { return disk_copy(motion).hold(migration_->jobs); }
+
 // QEMU reads its commands byte by byte, six to eight system calls each: every command costs half a millisecond or more.
 // So a save is one command, and the others go before the stop.
 Status EngineMonitor::prepare_to_save(Duration limit) {

@@ -62,6 +62,7 @@ class EngineMonitor {
 
   // The guest's disks, copied to the destination's.
   DiskCopy disk_copy(const TaskId& motion) { return {*monitor_, motion}; }
+  Status hold_disks(const TaskId& motion);  // its hold()
 
   // Once, before save_devices: all of it that can be done while the guest runs.
   Status prepare_to_save(Duration limit);
@@ -89,6 +90,8 @@ class EngineMonitor {
   // Source: when QEMU stopped the guest for the last copy.
   std::optional<Instant> stopped_at();
   Result<OwnMigrationProgress> own_progress(Duration limit);
+  // Source: another OwnMigrationLimits::stop_max, while it goes on.
+  Status aim_at_stop(Duration stop_max, Duration limit);
   // Source: nothing goes on any more, and the next motion finds QEMU as if there had been none. The guest runs, or, if
   // it had completed, stands still.
   Status end_migration(Duration limit);

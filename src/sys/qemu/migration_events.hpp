@@ -16,9 +16,11 @@ struct EngineMonitor::Migration {
   std::condition_variable changed;
   std::string status;                 // "setup", "active", "completed", "failed", ...; empty: nothing was said
   std::optional<Instant> stopped_at;  // the latest stop of the guest
+  JobNote jobs;                       // thread-safe by itself
 
   void take(const std::string& event, const std::string& data) {
     const Instant now = sys::boot_now();
+    jobs.take(event, data);
     const std::lock_guard lock(mutex);
     if (event == "STOP") {
       stopped_at = now;

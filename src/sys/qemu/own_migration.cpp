@@ -26,6 +26,9 @@ json capabilities(std::initializer_list<std::pair<const char*, bool>> wanted) {
   return {{"capabilities", list}};
 }
 
+// Milliseconds, of which QEMU wants one at least.
+std::int64_t downtime_limit(Duration stop_max) { return std::max<std::int64_t>(1, stop_max / 1ms); }
+
 bool is_over(const std::string& status) {
   return status.empty() || status == "none" || status == "completed" || status == "failed" || status == "cancelled";
 }
@@ -51,7 +54,7 @@ Status EngineMonitor::migrate_to(const std::string& socket, const OwnMigrationLi
               capabilities({{"events", true}, {"multifd", true}, {"auto-converge", true}}).dump(), limit));
   const json parameters = {
       {"multifd-channels", kChannels},
-      {"downtime-limit", std::max<std::int64_t>(1, limits.stop_max / 1ms)},
+      {"downtime-limit", downtime_limit(limits.stop_max)},
       {"max-bandwidth", limits.bytes_per_second == 0 ? kNoLimit : limits.bytes_per_second},
       {"announce-rounds", 0}};
   TRY(command("migrate-set-parameters", parameters.dump(), limit));
@@ -120,6 +123,10 @@ Result<OwnMigrationProgress> EngineMonitor::own_progress(Duration limit) {
   progress.stood = std::chrono::milliseconds(number(object, "downtime"));
   progress.throttle_percent = number(object, "cpu-throttle-percentage");
   return progress;
+}
+
+Status EngineMonitor::aim_at_stop(Duration stop_max, Duration limit) {
+  return command("migrate-set-parameters", json{{"downtime-limit", downtime_limit(stop_max)}}.dump(), limit);
 }
 
 Status EngineMonitor::end_migration(Duration limit) {

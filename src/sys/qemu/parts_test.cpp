@@ -25,6 +25,7 @@
 #include "sys/process/run.hpp"
 #include "sys/process/small_file.hpp"
 #include "sys/qemu/accelerator.hpp"
+#include "sys/qemu/disk_copy.hpp"
 #include "sys/qemu/exit_reason.hpp"
 #include "sys/qemu/guest_agent.hpp"
 #include "sys/qemu/pause_note.hpp"
@@ -183,6 +184,40 @@ TEST(QmpClient, answers_find_their_commands_in_any_order) {
   EXPECT_EQ(answer, "\"ask-a\"");
   client->reset();
   EXPECT_EQ(event, "RESET");
+}
+
+TEST(QmpClient, several_commands_are_sent_before_any_is_answered_and_each_has_its_own_answer) {
+  ScriptedServer server([](int fd) {
+    greet(fd);
+    hear_line(fd);
+    hear_line(fd);
+    say(fd, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Not now\"}, \"id\": 2}\n");
+    say(fd, "{\"return\": {}, \"id\": 3}\n");
+    hear_line(fd);
+  });
+  auto client = QmpClient::connect(server.path(), nullptr);
+  ASSERT_TRUE(client.ok());
+  const auto answers = (*client)->execute_all({{"job-complete", R"({"id":"a"})"}, {"job-complete", "{}"}}, 10s);
+  ASSERT_EQ(answers.size(), 2U);
+  EXPECT_EQ(answers[0].code(), Code::failed);
+  EXPECT_TRUE(answers[1].ok());
+}
+
+TEST(JobNote, disks_are_held_once_the_last_of_their_jobs_is_pending_and_not_if_one_has_ended) {
+  const auto becomes = [](JobNote& note, const std::string& job, const std::string& status) {
+    note.take("JOB_STATUS_CHANGE", R"({"id":")" + job + R"(","status":")" + status + R"("})");
+  };
+  JobNote note;
+  becomes(note, "a", "pending");
+  EXPECT_FALSE(note.wait_pending({"a", "b"}, 0ms)) << "nothing was heard of b";
+  note.take("BLOCK_JOB_READY", R"({"id":"b","status":"pending"})");
+  becomes(note, "b", "ready");
+  EXPECT_FALSE(note.wait_pending({"a", "b"}, 0ms));
+  std::thread other([&] { becomes(note, "b", "pending"); });
+  EXPECT_TRUE(note.wait_pending({"a", "b"}, 10s));
+  other.join();
+  becomes(note, "a", "aborting");
+  EXPECT_FALSE(note.wait_pending({"a", "b"}, 10s));
 }
 
 TEST(QmpClient, end_of_stream_after_the_question_is_an_unknown_outcome) {

@@ -14,6 +14,7 @@
 
 #include "base/ensure.hpp"
 #include "base/log.hpp"
+#include "sys/process/clock.hpp"
 #include "sys/process/hurry.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/small_file.hpp"
@@ -45,6 +46,7 @@ class MonitorNote {
       : on_pause_(std::move(on_pause)), pause_(vm, epoch) {}
 
   void take(const std::string& event, const std::string& data) {
+    jobs.take(event, data);
     const std::lock_guard lock(mutex_);
     if (event == "SHUTDOWN") take_shutdown(data);
     if (event == "MIGRATION" && data.find("\"completed\"") != std::string::npos) has_loaded_ = true;
@@ -63,6 +65,7 @@ class MonitorNote {
     const std::lock_guard lock(mutex_);
     return shutdown_reason_;
   }
+  JobNote jobs;
 
  private:
   void take_shutdown(const std::string& data) {
@@ -424,16 +427,23 @@ Result<CopyState> QemuHypervisor::copy_state(const VmId& vm, const TaskId& id) {
 Status QemuHypervisor::hold_copy(const VmId& vm, const TaskId& id) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));
   TRY_ASSIGN(const auto monitor, machine->monitor());
-  return DiskCopy(*monitor, id).hold();
+  // The guest waits until the copy has ended.
+  process::hurry(machine->vm.pid);
+  return DiskCopy(*monitor, id).hold(machine->note->jobs);
 }
 
-Status QemuHypervisor::end_copy(const VmId& vm, const TaskId& id, bool use_new) {
+Result<Instant> QemuHypervisor::end_copy(const VmId& vm, const TaskId& id, bool use_new) {
   const auto machine = find(vm);
-  if (!machine.ok() || (*machine)->ended) return {};
+  if (!machine.ok() || (*machine)->ended) return sys::boot_now();
   if (!(*machine)->up) return Error{Code::conflict, "The VM " + vm.text + " is being started: try again."};
   TRY_ASSIGN(const auto monitor, (*machine)->monitor());
   const std::lock_guard lock((*machine)->ending_copy);
-  return DiskCopy(*monitor, id).end(use_new);
+  DiskCopy copy(*monitor, id);
+  TRY(copy.let_go(use_new));
+  const Instant went_on = sys::boot_now();
+  process::end_hurry((*machine)->vm.pid, options_.nice);
+  TRY(copy.clean_up(use_new));
+  return went_on;
 }
 
 Status QemuHypervisor::ask_to_stop(const VmId& vm) {

@@ -29,7 +29,7 @@ class QemuHypervisor final : public Hypervisor {
   Status begin_copy(const CopyRequest& request) override;
   Result<CopyState> copy_state(const VmId& vm, const TaskId& id) override;
   Status hold_copy(const VmId& vm, const TaskId& id) override;
-  Status end_copy(const VmId& vm, const TaskId& id, bool use_new) override;
+  Result<Instant> end_copy(const VmId& vm, const TaskId& id, bool use_new) override;
   Status kill(const VmId& vm) override;
   Status reset(const VmId& vm) override;
   Result<int> open_console(const VmId& vm) override;

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 #include <thread>
 
 #include "base/testing/temp_folder.hpp"
+#include "sys/process/hurry.hpp"
 #include "sys/process/identity.hpp"
 #include "sys/process/run.hpp"
 #include "sys/process/small_file.hpp"
@@ -279,6 +281,26 @@ TEST_F(QemuHypervisorTest, running_vm_says_how_its_memory_can_be_tracked_also_to
   EXPECT_EQ(adopted_[0].memory_tracker, running->memory_tracker);
 }
 
+// The nice values of a process's threads.
+std::set<int> niceness(int pid) {
+  std::set<int> all;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    all.insert(::getpriority(PRIO_PROCESS, static_cast<id_t>(std::stoul(task.path().filename()))));
+  }
+  return all;
+}
+
+TEST_F(QemuHypervisorTest, guest_that_a_killed_motion_had_hurried_is_hurried_no_more_once_it_is_adopted) {
+  options_.nice = 5;
+  restart_daemon();
+  const int pid = start().pid;
+  EXPECT_EQ(niceness(pid), std::set<int>{5});
+  process::hurry(pid);
+  if (niceness(pid) != std::set<int>{-20}) GTEST_SKIP() << "this machine gives no process a higher priority";
+  restart_daemon();
+  EXPECT_EQ(niceness(pid), std::set<int>{5});
+}
+
 TEST_F(QemuHypervisorTest, reset_boots_the_guest_again) {
   start();
   ASSERT_TRUE(hypervisor_->reset(vm_).ok());
@@ -399,8 +421,9 @@ class DiskCopyTest : public QemuHypervisorTest {
     const Status begun = hypervisor_->begin_copy(wanted);
     ASSERT_TRUE(begun.ok()) << begun.error().what;
     ASSERT_TRUE(comes_to(CopyState::Phase::ready, wanted.id));
-    ASSERT_TRUE(hypervisor_->hold_copy(vm_, wanted.id).ok());
-    ASSERT_TRUE(comes_to(CopyState::Phase::held, wanted.id));
+    const Status held = hypervisor_->hold_copy(vm_, wanted.id);
+    ASSERT_TRUE(held.ok()) << held.error().what;
+    ASSERT_EQ(hypervisor_->copy_state(vm_, wanted.id)->phase, CopyState::Phase::held);
   }
   bool uses(const std::string& path) const {
     for (const auto& fd : std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/fd")) {
@@ -427,7 +450,7 @@ TEST_F(DiskCopyTest, images_that_are_held_are_equal_and_the_guest_goes_on_with_t
   hold(copy_to(new_, vm::DiskFormat::qcow2, first_));
   EXPECT_TRUE(equal(old_, new_));
   EXPECT_TRUE(uses(old_) && uses(new_));
-  const Status ended = hypervisor_->end_copy(vm_, first_, true);
+  const auto ended = hypervisor_->end_copy(vm_, first_, true);
   ASSERT_TRUE(ended.ok()) << ended.error().what;
   EXPECT_TRUE(uses(new_) && !uses(old_));
   EXPECT_TRUE(runs());
@@ -440,7 +463,7 @@ TEST_F(DiskCopyTest, copy_that_is_called_off_leaves_the_old_image_whenever_it_co
     const auto wanted = copy_to(new_, vm::DiskFormat::qcow2, first_);
     if (held) hold(wanted);
     else ASSERT_TRUE(hypervisor_->begin_copy(wanted).ok());
-    const Status ended = hypervisor_->end_copy(vm_, first_, false);
+    const auto ended = hypervisor_->end_copy(vm_, first_, false);
     ASSERT_TRUE(ended.ok()) << ended.error().what;
     EXPECT_TRUE(uses(old_) && !uses(new_));
     EXPECT_TRUE(runs());
@@ -452,7 +475,7 @@ TEST_F(DiskCopyTest, later_daemon_finds_the_copy_and_settles_it_either_way) {
     hold(copy_to(new_, vm::DiskFormat::qcow2, first_));
     restart_daemon();
     EXPECT_EQ(hypervisor_->copy_state(vm_, first_)->phase, CopyState::Phase::held);
-    const Status ended = hypervisor_->end_copy(vm_, first_, use_new);
+    const auto ended = hypervisor_->end_copy(vm_, first_, use_new);
     ASSERT_TRUE(ended.ok()) << ended.error().what;
     EXPECT_EQ(uses(new_), use_new);
     EXPECT_NE(uses(old_), use_new);

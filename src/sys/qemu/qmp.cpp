@@ -74,6 +74,24 @@ bool QmpClient::take(const QmpMessage& message) {
 Result<std::string> QmpClient::execute(std::string_view command, std::string_view arguments, Duration limit,
                                        int passed_fd) {
   const auto deadline = Clock::now() + limit;
+  TRY_ASSIGN(const std::uint64_t id, send(command, arguments, deadline, passed_fd));
+  return answer_to(id, command, deadline);
+}
+
+std::vector<Result<std::string>> QmpClient::execute_all(const std::vector<Command>& commands, Duration limit) {
+  const auto deadline = Clock::now() + limit;
+  std::vector<Result<std::uint64_t>> sent;
+  for (const auto& command : commands) sent.push_back(send(command.name, command.arguments, deadline, -1));
+  std::vector<Result<std::string>> answers;
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    if (sent[i]) answers.push_back(answer_to(*sent[i], commands[i].name, deadline));
+    else answers.emplace_back(sent[i].error());
+  }
+  return answers;
+}
+
+Result<std::uint64_t> QmpClient::send(std::string_view command, std::string_view arguments, Deadline deadline,
+                                      int passed_fd) {
   std::uint64_t id = 0;
   {
     std::unique_lock lock(mutex_);
@@ -92,13 +110,17 @@ Result<std::string> QmpClient::execute(std::string_view command, std::string_vie
     // Half a line would spoil the next command.
     if (!sent.ok() && sent.code() == Code::outcome_unknown) ::shutdown(fd_.get(), SHUT_RDWR);
   }
+  if (sent.ok()) return id;
+  const std::lock_guard lock(mutex_);
+  pending_.erase(id);
+  return sent.error();
+}
+
+Result<std::string> QmpClient::answer_to(std::uint64_t id, std::string_view command, Deadline deadline) {
   std::unique_lock lock(mutex_);
-  if (sent.ok()) {
-    changed_.wait_until(lock, deadline, [&] { return pending_[id].has_value() || closed_; });
-  }
+  changed_.wait_until(lock, deadline, [&] { return pending_[id].has_value() || closed_; });
   const std::optional<QmpMessage> answer = std::move(pending_[id]);
   pending_.erase(id);
-  if (!sent.ok()) return sent.error();
   if (!answer) return no_answer(command, closed_ ? "ended before it answered" : "did not answer in time");
   if (answer->kind == QmpMessage::Kind::reply) return answer->text;
   return Error{Code::failed, "QEMU refused " + std::string(command) + ": " + answer->text};

@@ -3,6 +3,7 @@
 // the queue of the socket. So connecting is not waited for: greeting and capabilities are handled by the
 // client's own reader thread whenever they come (after the thaw, for a frozen QEMU), and a command waits for
 // them within its time limit. Thread-safe. Never started from or destroyed in its own callback.
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -13,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "base/result.hpp"
 #include "base/time.hpp"
@@ -39,6 +41,13 @@ class QmpClient {
   Result<std::string> execute(std::string_view command, std::string_view arguments, Duration limit,
                               int passed_fd = -1);
 
+  struct Command {
+    std::string name, arguments;  // as of execute
+  };
+  // Sends all at once; QEMU carries them out in this order. Each one's answer, as of execute, whatever came of those
+  // before it. For a guest that waits: on a busy host each answer that is waited for costs milliseconds.
+  std::vector<Result<std::string>> execute_all(const std::vector<Command>& commands, Duration limit);
+
   // Whether QEMU has greeted us, so that a command need not wait for that.
   bool is_ready();
   // Whether the connection has ended, waiting for that at most `limit`; all its events were delivered then.
@@ -46,6 +55,10 @@ class QmpClient {
 
  private:
   QmpClient(process::UniqueFd fd, OnEvent on_event);
+  using Deadline = std::chrono::steady_clock::time_point;
+  // The number by which its answer is known.
+  Result<std::uint64_t> send(std::string_view command, std::string_view arguments, Deadline deadline, int passed_fd);
+  Result<std::string> answer_to(std::uint64_t id, std::string_view command, Deadline deadline);
   void read_until_closed();
   bool take(const QmpMessage& message);
 

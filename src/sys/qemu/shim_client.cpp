@@ -196,7 +196,7 @@ Result<ShimAnswer> ask_shim(const std::string& memory_socket, Duration limit) {
 }
 
 std::string describe_tracking(const Result<ShimAnswer>& answer) {
-  if (!answer) return "none: " + answer.error().what;
+  if (!answer) return (answer.code() == Code::timed_out ? "not known: " : "none: ") + answer.error().what;
   if (!answer->why_not_tracked.empty()) return "comparison: " + answer->why_not_tracked;
   return "PAGEMAP_SCAN";
 }

@@ -39,7 +39,8 @@ Result<ShimAnswer> ask_shim(const std::string& memory_socket, Duration limit);
 // The answer's bytes, and the files that came with them. Pure but for looking at the files.
 Result<ShimAnswer> decode_shim_answer(std::string_view bytes, std::vector<process::UniqueFd> files);
 
-// What status.memory_tracker shows: "PAGEMAP_SCAN", or "comparison: " and why not better, or "none: " and why.
+// What status.memory_tracker shows: "PAGEMAP_SCAN", or "comparison: " and why not better, or "none: " and why. "not
+// known: " where it did not answer in time.
 std::string describe_tracking(const Result<ShimAnswer>& answer);
 
 }  // namespace hf::qemu

@@ -177,7 +177,9 @@ void wait_for_end(int peer) {
 TEST(AskShim, one_that_says_nothing_is_given_up) {
   test::TempFolder folder;
   Server server(folder / "s", wait_for_end);
-  EXPECT_EQ(ask_shim(folder / "s", 100ms).code(), Code::timed_out);
+  const auto answer = ask_shim(folder / "s", 100ms);
+  EXPECT_EQ(answer.code(), Code::timed_out);
+  EXPECT_TRUE(describe_tracking(answer).starts_with("not known: ")) << describe_tracking(answer);
 }
 
 TEST(AskShim, one_that_never_ends_is_refused) {
