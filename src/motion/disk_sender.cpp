@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 
 #include "base/log.hpp"
@@ -13,6 +15,7 @@ using Copy = CopyState::Phase;
 
 constexpr Duration kLook = Duration(1s) / kProgressPerSecond;
 constexpr Duration kFlushLimit = 10s;
+constexpr Duration kLetGoLimit = 1s;
 }  // namespace
 
 DiskSender::DiskSender(const Send& order, qemu::EngineMonitor& monitor, std::shared_ptr<engine::Failure> failure)
@@ -20,8 +23,15 @@ DiskSender::DiskSender(const Send& order, qemu::EngineMonitor& monitor, std::sha
 
 DiskSender::~DiskSender() {
   if (!copies_) return;
-  // A connection that hangs would hold the mirror's end up, and the guest's writes with it.
-  tunnel_.reset();
+  // QEMU lets go first, while its connections still stand: where they break under it, it has ended itself (7.2, once).
+  // But what hangs on a dead link, the guest's writes too, ends with the connections.
+  std::jthread patience([this](const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any never;
+    std::unique_lock lock(mutex);
+    never.wait_for(lock, stop, kLetGoLimit, [] { return false; });
+    if (!stop.stop_requested()) tunnel_.reset();
+  });
   if (const Status ended = end(); !ended.ok()) {
     log(Level::warn, "the copy of the disks has not ended", {{"vm", order_.leg.vm.text}, {"why", ended.error().what}});
   }
@@ -36,7 +46,7 @@ Result<std::unique_ptr<DiskSender>> DiskSender::start(const Send& order, qemu::E
     return Error{Code::no_room, fmt::format("The disks take {} MiB, and {} MiB are free for them at the destination.",
                                             (needed >> 20U) + 1, order.room_bytes >> 20U)};
   }
-  sender->tunnel_ = engine::TunnelEntrance::start(order.endpoint, options, sender->failure_);
+  sender->tunnel_ = engine::TunnelEntrance::start(order.endpoint, options, sender->link_);
   return sender;
 }
 
@@ -55,6 +65,7 @@ Status DiskSender::begin() {
 
 Result<CopyState> DiskSender::look() {
   TRY(failure_->status());
+  TRY(link_->status());
   TRY_ASSIGN(CopyState state, monitor_.disk_copy(order_.leg.motion).state());
   if (state.phase == Copy::none) return Error{Code::failed, "QEMU knows nothing of the disks' copy any more."};
   if (state.phase != Copy::failed) return state;

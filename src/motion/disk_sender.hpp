@@ -43,6 +43,8 @@ class DiskSender {
   const Send& order_;
   qemu::EngineMonitor& monitor_;
   const std::shared_ptr<engine::Failure> failure_;
+  // The tunnel's own: whoever calls the motion off does not cut QEMU's connections by that.
+  const std::shared_ptr<engine::Failure> link_ = std::make_shared<engine::Failure>();
   std::unique_ptr<engine::TunnelEntrance> tunnel_;
   bool copies_ = false;
 };

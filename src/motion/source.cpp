@@ -293,11 +293,11 @@ int Source::give_up(const Error& why) {
       log(Level::warn, "the guest was not announced to its networks", {{"why", told.error().what}});
     }
   }
+  disks_.reset();  // before the destination hears of it and closes them
   if (qemu_ != 0) end_hurry();
   if (tracker_) tracker_->disarm();
   if (sender_) sender_->abort(first.what);
   if (qemu_copy_) qemu_copy_->abort(first.what);
-  disks_.reset();  // its tunnel goes, and nobody could be told any more
   reporter_ = std::jthread();
   if (const Status told = master_.report(Failed{first, state}); !told.ok()) {
     log(Level::warn, "nobody was told that the motion has failed", {{"why", told.error().what}});
