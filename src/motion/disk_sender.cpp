@@ -91,7 +91,7 @@ Status DiskSender::check() {
 
 Status DiskSender::finish() {
   TRY(check());
-  const Status held = monitor_.hold_disks(order_.leg.motion);
+  const Status held = monitor_.disk_copy(order_.leg.motion).hold();
   if (!held.ok() && held.code() != Code::timed_out) return held;
   if (!held.ok()) TRY(wait_held());
   return end();
@@ -113,8 +113,7 @@ Status DiskSender::wait_held() {
 Status DiskSender::end() {
   copies_ = false;
   // safety: without the new images: whether the VM has them is for the commit to say, and its other QEMU opens them.
-  TRY(monitor_.disk_copy(order_.leg.motion).let_go(false));
-  return monitor_.disk_copy(order_.leg.motion).clean_up(false);
+  return monitor_.disk_copy(order_.leg.motion).end(false);
 }
 
 }  // namespace hf::motion

@@ -44,7 +44,7 @@ struct Send {
   std::string endpoint;  // where the destination listens
   Duration stop_max = 20ms;
   std::uint64_t bytes_per_second = 0;  // 0: no limit
-  bool stop_max_fixed = false;         // the user has named it: QEMU's own migration aims at no longer one
+  bool stop_max_fixed = false;  // the user has named it: QEMU's own migration aims at no longer one
   std::vector<std::string> disks = {};  // that go along, as QEMU's nodes name them; only with Engine::holdfast
   std::uint64_t room_bytes = 0;        // that are free for them at the destination
   bool operator==(const Send&) const = default;

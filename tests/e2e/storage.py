@@ -263,7 +263,7 @@ def full(lab):
     print(f"  {said.stderr.strip()}")
     assert said.returncode == 6, said
     intact(lab, since)
-    number = begin(lab, "--datastore", "small", "--disk", "ledger", limit="8")
+    number = begin(lab, "--datastore", "small", "--disk", "ledger", limit="2")
     small.fill()
     wait(lambda: ended(lab, number), "the task has ended")
     print(f"  {task(lab, number)['state']}: {task(lab, number)['message']}")

@@ -183,8 +183,7 @@ Status DiskCopy::begin(const CopyRequest& request) {
     // What an earlier copy that failed may have left.
     TRY(remove_nodes(disk.name, other_suffix(found->second)));
     if (const Status added = add(request, disk, found->second); !added.ok()) {
-      (void)let_go(false);    // tried again by whoever settles the relocation
-      (void)clean_up(false);  // as well
+      (void)end(false);  // tried again by whoever settles the relocation
       return because("QEMU cannot copy disk " + disk.name, added.error());
     }
   }
@@ -233,7 +232,7 @@ void DiskCopy::tell_jobs(std::string_view command, const std::vector<Job>& jobs)
   }
 }
 
-Status DiskCopy::hold(JobNote& note) {
+Status DiskCopy::hold() {
   TRY_ASSIGN(const auto all, jobs());
   std::vector<Job> ready;
   std::vector<std::string> names;
@@ -242,7 +241,7 @@ Status DiskCopy::hold(JobNote& note) {
     if (job.status == "ready") ready.push_back(job);
   }
   tell_jobs("job-complete", ready);
-  if (note.wait_pending(names, kHeldLimit)) return {};
+  if (note_.wait_pending(names, kHeldLimit)) return {};
   return Error{Code::timed_out, "QEMU has not drained the disks yet."};
 }
 
@@ -278,6 +277,11 @@ Status DiskCopy::remove_nodes(const std::string& disk, const std::string& suffix
     if (files.count(node) != 0) TRY(tell("blockdev-del", {{"node-name", node}}));
   }
   return {};
+}
+
+Status DiskCopy::end(bool use_new) {
+  TRY(let_go(use_new));
+  return clean_up(use_new);
 }
 
 Status DiskCopy::clean_up(bool use_new) {

@@ -41,13 +41,15 @@ class JobNote {
 
 class DiskCopy {
  public:
-  DiskCopy(QmpClient& monitor, TaskId id) : monitor_(monitor), id_(std::move(id)) {}
+  // `note` hears the events of that monitor. Both must outlive this.
+  DiskCopy(QmpClient& monitor, JobNote& note, TaskId id) : monitor_(monitor), note_(note), id_(std::move(id)) {}
 
   Status begin(const CopyRequest& request);
   Result<CopyState> state();
-  // As Hypervisor::hold_copy. `note`: hears the monitor's events.
-  Status hold(JobNote& note);
-  // The two halves of Hypervisor::end_copy: the guest's requests go on; and what is not needed any more is closed.
+  // REQUIRES: ready. As Hypervisor::hold_copy.
+  Status hold();
+  // As Hypervisor::end_copy, and its two halves: the guest's requests go on; what is not needed any more is closed.
+  Status end(bool use_new);
   Status let_go(bool use_new);
   Status clean_up(bool use_new);
   // What the images of these disks take on their storage now.
@@ -71,6 +73,7 @@ class DiskCopy {
   std::string job_of(const std::string& disk) const;
 
   QmpClient& monitor_;
+  JobNote& note_;
   const TaskId id_;
 };
 

@@ -60,6 +60,8 @@ Result<std::unique_ptr<EngineMonitor>> EngineMonitor::connect(const std::string&
 EngineMonitor::EngineMonitor(std::shared_ptr<Migration> migration, std::unique_ptr<QmpClient> monitor)
     : migration_(std::move(migration)), monitor_(std::move(monitor)) {}
 
+DiskCopy EngineMonitor::disk_copy(const TaskId& motion) { return {*monitor_, migration_->jobs, motion}; }
+
 // A QEMU that goes on would keep the descriptor.
 EngineMonitor::~EngineMonitor() {
   if (!saved_) return;
@@ -93,8 +95,6 @@ Status EngineMonitor::run(Duration limit) {
 }
 
 Status EngineMonitor::announce(Duration limit) { return announce_self(*monitor_, limit); }
-
-Status EngineMonitor::hold_disks(const TaskId& motion) { return disk_copy(motion).hold(migration_->jobs); }
 
 // QEMU reads its commands byte by byte, six to eight system calls each: every command costs half a millisecond or more.
 // So a save is one command, and the others go before the stop.

@@ -61,8 +61,7 @@ class EngineMonitor {
   Status announce(Duration limit);
 
   // The guest's disks, copied to the destination's.
-  DiskCopy disk_copy(const TaskId& motion) { return {*monitor_, motion}; }
-  Status hold_disks(const TaskId& motion);  // its hold()
+  DiskCopy disk_copy(const TaskId& motion);
 
   // Once, before save_devices: all of it that can be done while the guest runs.
   Status prepare_to_save(Duration limit);

@@ -12,11 +12,11 @@
 namespace hf::qemu {
 
 struct EngineMonitor::Migration {
+  JobNote jobs;
   std::mutex mutex;  // of what follows
   std::condition_variable changed;
   std::string status;                 // "setup", "active", "completed", "failed", ...; empty: nothing was said
   std::optional<Instant> stopped_at;  // the latest stop of the guest
-  JobNote jobs;                       // thread-safe by itself
 
   void take(const std::string& event, const std::string& data) {
     const Instant now = sys::boot_now();

@@ -415,13 +415,13 @@ Status QemuHypervisor::begin_copy(const CopyRequest& request) {
       log(Level::warn, "a file could not be given to QEMU's user", {{"file", disk.path}});
     }
   }
-  return DiskCopy(*monitor, request.id).begin(request);
+  return DiskCopy(*monitor, machine->note->jobs, request.id).begin(request);
 }
 
 Result<CopyState> QemuHypervisor::copy_state(const VmId& vm, const TaskId& id) {
   TRY_ASSIGN(const MachinePtr machine, find_up(vm));
   TRY_ASSIGN(const auto monitor, machine->monitor());
-  return DiskCopy(*monitor, id).state();
+  return DiskCopy(*monitor, machine->note->jobs, id).state();
 }
 
 Status QemuHypervisor::hold_copy(const VmId& vm, const TaskId& id) {
@@ -429,7 +429,7 @@ Status QemuHypervisor::hold_copy(const VmId& vm, const TaskId& id) {
   TRY_ASSIGN(const auto monitor, machine->monitor());
   // The guest waits until the copy has ended.
   process::hurry(machine->vm.pid);
-  return DiskCopy(*monitor, id).hold(machine->note->jobs);
+  return DiskCopy(*monitor, machine->note->jobs, id).hold();
 }
 
 Result<Instant> QemuHypervisor::end_copy(const VmId& vm, const TaskId& id, bool use_new) {
@@ -438,7 +438,7 @@ Result<Instant> QemuHypervisor::end_copy(const VmId& vm, const TaskId& id, bool 
   if (!(*machine)->up) return Error{Code::conflict, "The VM " + vm.text + " is being started: try again."};
   TRY_ASSIGN(const auto monitor, (*machine)->monitor());
   const std::lock_guard lock((*machine)->ending_copy);
-  DiskCopy copy(*monitor, id);
+  DiskCopy copy(*monitor, (*machine)->note->jobs, id);
   TRY(copy.let_go(use_new));
   const Instant went_on = sys::boot_now();
   process::end_hurry((*machine)->vm.pid, options_.nice);
