@@ -78,6 +78,11 @@ class Agent {
     const auto found = locals_.find(vm);
     return found != locals_.end() && found->second.epoch == epoch;
   }
+  // The one that was prepared for that motion.
+  bool has_process_for(const VmId& vm, const TaskId& motion) const {
+    const auto found = locals_.find(vm);
+    return found != locals_.end() && found->second.motion == motion;
+  }
   // Its process runs under that epoch and nothing is under way with it.
   bool may_leave(const VmId& vm, Epoch epoch) const { return runs(vm, epoch) && !busy(vm) && held_.count(vm) == 0; }
   // safety: a new swap or launch begins only with a live session and fresh contact.

@@ -51,8 +51,10 @@ void Relocator::reconcile(const AgentContext& context, const Agent& agent, Actio
 // What a motion has left: the QEMU that has the files open is gone first, and what makes them.
 bool Relocator::still_open(const RelocationRecord& relocation, const Agent& agent) const {
   if (relocation.cleaner.empty()) return false;
+  // Another motion may have brought the VM under the epoch that this one would have.
   const bool at_source = relocation.phase == Phase::committed;
-  return agent.has_process_of(relocation.vm, at_source ? relocation.epoch : relocation.epoch.next());
+  return at_source ? agent.has_process_of(relocation.vm, relocation.epoch)
+                   : agent.has_process_for(relocation.vm, relocation.id);
 }
 
 void Relocator::copy(const Stored& stored, const AgentContext& context, const Agent& agent, Actions& out) {

@@ -231,6 +231,22 @@ TEST_F(RelocatorStory, claim_insists_on_the_spec_that_it_starts_the_vm_from) {
   EXPECT_TRUE(insists_on(*claim, "vms/vm-1"));
 }
 
+TEST_F(RelocatorStory, files_of_a_motion_that_failed_are_deleted_though_another_brought_the_vm_under_its_epoch) {
+  begin();
+  RelocationRecord left;
+  left.id = TaskId("t-failed");
+  left.vm = kVm;
+  left.host = left.cleaner = HostId("a");
+  left.epoch = Epoch{0};  // the next one is that of the VM here
+  left.phase = Phase::abandoned;
+  put("relocations/vm-1", left);
+  const auto* settle = find<action::SettleCopy>(last_);
+  ASSERT_NE(settle, nullptr);
+  EXPECT_EQ(settle->keep, Keep::old_images);
+  step(event::CopySettled{kVm, left.id, true, 0});
+  EXPECT_NE(swap_of(last_, "relocations/vm-1"), nullptr);
+}
+
 // --- what the leader asks first
 
 class Relocating : public ::testing::Test {
