@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 constexpr Duration kCommandLimit = 5s;
 constexpr Duration kHeldLimit = 2s;
 constexpr Duration kEndLimit = 10s;
-constexpr Duration kLook = 5ms;
+constexpr Duration kLook = 1ms;
 constexpr std::string_view kOther = "_1";  // no name of a disk has a "_"
 constexpr std::string_view kFilter = "_m";  // of the job's own node, above both
 constexpr std::string_view kLayers[] = {"d-", "q-", "f-"};  // top to bottom
@@ -181,7 +181,7 @@ Status DiskCopy::begin(const CopyRequest& request) {
     const auto found = nodes.find(disk.name);
     if (found == nodes.end()) return Error{Code::not_found, "QEMU has no disk named " + disk.name + "."};
     // What an earlier copy that failed may have left.
-    TRY(remove_nodes(disk.name, other_suffix(found->second)));
+    TRY(remove_nodes({disk.name + other_suffix(found->second)}));
     if (const Status added = add(request, disk, found->second); !added.ok()) {
       (void)end(false);  // tried again by whoever settles the relocation
       return because("QEMU cannot copy disk " + disk.name, added.error());
@@ -270,11 +270,18 @@ Status DiskCopy::dismiss_jobs() {
   return Error{Code::timed_out, "QEMU does not end the copy of the disks."};
 }
 
-Status DiskCopy::remove_nodes(const std::string& disk, const std::string& suffix) {
+// With one wait: a guest may stand still.
+Status DiskCopy::remove_nodes(const std::vector<std::string>& ends) {
   TRY_ASSIGN(const auto files, files_by_node());
-  for (const auto layer : kLayers) {
-    const std::string node = std::string(layer) + disk + suffix;
-    if (files.count(node) != 0) TRY(tell("blockdev-del", {{"node-name", node}}));
+  std::vector<QmpClient::Command> commands;
+  for (const auto& end : ends) {
+    for (const auto layer : kLayers) {
+      const std::string node = std::string(layer) + end;
+      if (files.count(node) != 0) commands.push_back({"blockdev-del", json{{"node-name", node}}.dump()});
+    }
+  }
+  for (const auto& answer : monitor_.execute_all(commands, kCommandLimit)) {
+    if (!answer.ok()) return answer.error();
   }
   return {};
 }
@@ -290,6 +297,7 @@ Status DiskCopy::clean_up(bool use_new) {
   if (!nodes.ok()) return not_yet(nodes.error());
   const auto files = files_by_node();
   if (!files.ok()) return not_yet(files.error());
+  std::vector<std::string> gone;
   for (const auto& [disk, node] : *nodes) {
     const auto is_new = [&, name = disk](const std::string& suffix) {
       const auto file = files->find("f-" + name + suffix);
@@ -301,9 +309,10 @@ Status DiskCopy::clean_up(bool use_new) {
       return Error{Code::failed, "QEMU still uses the " + std::string(use_new ? "old" : "new") + " image of disk " +
                                      disk + "."};
     }
-    if (const Status removed = remove_nodes(disk, unused); !removed.ok()) return not_yet(removed.error());
+    gone.push_back(disk + unused);
   }
-  return {};
+  const Status removed = remove_nodes(gone);
+  return removed.ok() ? Status() : not_yet(removed.error());
 }
 
 }  // namespace hf::qemu
