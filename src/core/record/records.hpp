@@ -62,7 +62,7 @@ inline const std::string kCaSecret = "secrets/ca";
 // What a version of Holdfast writes into the store that the one before does not know, counted. The cluster's level is
 // the lowest that all its hosts have had; what came with a level is used from then on. A daemon of a lower level than
 // its cluster's does not start.
-//   1: the first. 2: CPU baselines (EVC).
+//   1: the first. 2: CPU baselines (EVC), moves of disks, alone or with a VM, and QEMU's own migration.
 inline constexpr int kLevel = 2;
 
 struct ClusterRecord {
