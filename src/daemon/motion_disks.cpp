@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "core/motion/motion.hpp"
 #include "sys/image/image.hpp"
 #include "sys/image/seed.hpp"
 
@@ -24,8 +25,9 @@ Result<std::string> folder_of(const std::string& datastore, const VmId& vm, cons
 
 std::vector<std::string> outgoing_disks(const ha::action::Send& send) {
   std::vector<std::string> names;
+  if (!motion::takes_disks(send.motion)) return names;
   const auto after = vm::relocated(send.vm.spec, send.motion.disks);
-  if (send.motion.disks.datastore.empty() || !after.ok()) return names;
+  if (!after.ok()) return names;
   for (const auto& disk : after->disks) {
     if (disk.tag == send.motion.disks.tag) names.push_back(disk.name);
   }

@@ -70,7 +70,7 @@ void check_disks(const Question& q, const record::VmRecord& vm, std::vector<std:
     }
   }
   if (q.disks.datastore.empty()) return;
-  const auto after = vm::relocated(vm.spec, q.disks);
+  const auto after = spec_there(q, vm.spec);
   if (!after.ok()) reasons.push_back(after.error().what);
   for (const auto& disk : after.ok() ? after->disks : std::vector<vm::Disk>{}) {
     if (disk.tag != q.disks.tag || disk.size_bytes > 0) continue;
@@ -82,12 +82,8 @@ void check_disks(const Question& q, const record::VmRecord& vm, std::vector<std:
     reasons.push_back(fmt::format("QEMU's own migration does not take the disks of VM {} along: move the disks first "
                                   "(--datastore without --to), then the VM.", vm.spec.name));
   }
-  const bool known = std::any_of(q.view.datastores.begin(), q.view.datastores.end(), [&](const auto& entry) {
-    return entry.second.record.name == q.disks.datastore;
-  });
-  if (!known) {
-    reasons.push_back("There is no datastore named " + q.disks.datastore + ": `holdfast datastore ls` lists them.");
-  }
+  const std::string unknown = why_unknown(q.disks.datastore, q.view);
+  if (!unknown.empty()) reasons.push_back(unknown);
 }
 
 // Names of the datastores of that spec that are not shared, but for where its disks go.
@@ -213,6 +209,12 @@ std::string why_closed(const HostId& host, const ha::View& view) {
   if (found == view.maintenance.end()) return {};
   const bool in = found->second.record.state == record::MaintenanceRecord::State::in;
   return in ? "is in maintenance" : "is entering maintenance";
+}
+
+std::string why_unknown(const std::string& datastore, const ha::View& view) {
+  const bool known = std::any_of(view.datastores.begin(), view.datastores.end(),
+                                 [&](const auto& entry) { return entry.second.record.name == datastore; });
+  return known ? "" : "There is no datastore named " + datastore + ": `holdfast datastore ls` lists them.";
 }
 
 std::string requester_of(const HostId& host) { return kMaintenanceOf + host.text; }

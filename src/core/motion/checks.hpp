@@ -33,6 +33,8 @@ Answer check(const Question& question);
 std::vector<placement::Candidate> use_of_hosts(const ha::View& view, const std::map<HostId, ha::Assessment>& health);
 // Why the host takes no VM, a phrase that follows its name; empty: it does.
 std::string why_closed(const HostId& host, const ha::View& view);
+// A sentence; empty: there is a datastore of that name.
+std::string why_unknown(const std::string& datastore, const ha::View& view);
 // `requested_by` of the tasks that move VMs away from `host`.
 std::string requester_of(const HostId& host);
 // Such a task that has lost its reason: the host is not to be in maintenance any more, or the VM is not there any more.

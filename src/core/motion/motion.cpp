@@ -35,6 +35,16 @@ OwnerRecord committed_owner(const MotionRecord& motion, const OwnerRecord& befor
 
 bool takes_disks(const MotionRecord& motion) { return !motion.disks.datastore.empty(); }
 
+void name_files(record::RelocationRecord& relocation, const vm::VmSpec& before) {
+  const auto after = vm::relocated(before, relocation.what);
+  if (!after.ok()) return;
+  relocation.old_files = vm::files_only_in(before, *after);
+  relocation.new_files = vm::files_only_in(*after, before);
+  if (after->datastore == before.datastore) return;
+  relocation.old_home = before.datastore;
+  relocation.new_home = after->datastore;
+}
+
 record::RelocationRecord remains(const MotionRecord& motion, const vm::VmSpec& before,
                                  record::RelocationRecord::Phase phase) {
   record::RelocationRecord left;
@@ -45,14 +55,7 @@ record::RelocationRecord remains(const MotionRecord& motion, const vm::VmSpec& b
   left.what = motion.disks;
   left.host = motion.from;
   left.cleaner = phase == record::RelocationRecord::Phase::committed ? motion.from : motion.to;
-  const auto after = vm::relocated(before, motion.disks);
-  if (!after.ok()) return left;
-  left.old_files = vm::files_only_in(before, *after);
-  left.new_files = vm::files_only_in(*after, before);
-  if (after->datastore != before.datastore) {
-    left.old_home = before.datastore;
-    left.new_home = after->datastore;
-  }
+  name_files(left, before);
   return left;
 }
 

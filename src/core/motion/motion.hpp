@@ -42,6 +42,9 @@ record::OwnerRecord committed_owner(const record::MotionRecord& motion, const re
 // stands still. safety: the commit then insists on the VM's spec and names the new images in it, by the same swap.
 bool takes_disks(const record::MotionRecord& motion);
 
+// Writes into a relocation what each side of it has alone, from the spec before it.
+void name_files(record::RelocationRecord& relocation, const vm::VmSpec& before);
+
 // The note of what is to be deleted after a motion that took disks along: committed: the old files, by the source;
 // abandoned: the new ones, by the destination. `before`: the spec without the commit.
 // REQUIRES: takes_disks(motion)

@@ -112,14 +112,7 @@ RelocationRecord planned(const record::TaskRecord& task, const HostId& host, con
   relocation.epoch = owner == nullptr ? Epoch{} : owner->record.epoch;
   relocation.what = disks_of(task);
   relocation.bandwidth_mbit = task.limits.bandwidth_mbit;
-  const auto after = vm::relocated(spec, relocation.what);
-  if (!after.ok()) return relocation;
-  relocation.old_files = vm::files_only_in(spec, *after);
-  relocation.new_files = vm::files_only_in(*after, spec);
-  if (after->datastore != spec.datastore) {
-    relocation.old_home = spec.datastore;
-    relocation.new_home = after->datastore;
-  }
+  name_files(relocation, spec);
   return relocation;
 }
 
@@ -146,13 +139,8 @@ Answer check_relocation(const RelocationQuestion& q) {
   check_state(q, vm, answer.reasons);
   const auto after = vm::relocated(vm.spec, q.what);
   if (!after.ok()) answer.reasons.push_back(after.error().what);
-  const bool known = std::any_of(q.view.datastores.begin(), q.view.datastores.end(), [&](const auto& entry) {
-    return entry.second.record.name == q.what.datastore;
-  });
-  if (!known) {
-    answer.reasons.push_back("There is no datastore named " + q.what.datastore +
-                             ": `holdfast datastore ls` lists them.");
-  }
+  const std::string unknown = why_unknown(q.what.datastore, q.view);
+  if (!unknown.empty()) answer.reasons.push_back(unknown);
   const auto* owner = q.view.owner(q.vm);
   std::vector<std::string> unfit;
   for (const auto& [host, record] : q.view.hosts) {

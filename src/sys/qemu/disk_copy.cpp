@@ -177,11 +177,12 @@ Status DiskCopy::add(const CopyRequest& request, const CopyRequest::Disk& disk, 
 
 Status DiskCopy::begin(const CopyRequest& request) {
   TRY_ASSIGN(const auto nodes, nodes_in_use());
+  TRY_ASSIGN(const auto files, files_by_node());
   for (const auto& disk : request.disks) {
     const auto found = nodes.find(disk.name);
     if (found == nodes.end()) return Error{Code::not_found, "QEMU has no disk named " + disk.name + "."};
     // What an earlier copy that failed may have left.
-    TRY(remove_nodes({disk.name + other_suffix(found->second)}));
+    TRY(remove_nodes(files, {disk.name + other_suffix(found->second)}));
     if (const Status added = add(request, disk, found->second); !added.ok()) {
       (void)end(false);  // tried again by whoever settles the relocation
       return because("QEMU cannot copy disk " + disk.name, added.error());
@@ -271,8 +272,7 @@ Status DiskCopy::dismiss_jobs() {
 }
 
 // With one wait: a guest may stand still.
-Status DiskCopy::remove_nodes(const std::vector<std::string>& ends) {
-  TRY_ASSIGN(const auto files, files_by_node());
+Status DiskCopy::remove_nodes(const std::map<std::string, std::string>& files, const std::vector<std::string>& ends) {
   std::vector<QmpClient::Command> commands;
   for (const auto& end : ends) {
     for (const auto layer : kLayers) {
@@ -311,7 +311,7 @@ Status DiskCopy::clean_up(bool use_new) {
     }
     gone.push_back(disk + unused);
   }
-  const Status removed = remove_nodes(gone);
+  const Status removed = remove_nodes(*files, gone);
   return removed.ok() ? Status() : not_yet(removed.error());
 }
 

@@ -65,8 +65,8 @@ class DiskCopy {
   Result<std::map<std::string, std::string>> nodes_in_use();
   // Node -> the file it is over.
   Result<std::map<std::string, std::string>> files_by_node();
-  // `ends`: of their names, after the layer's.
-  Status remove_nodes(const std::vector<std::string>& ends);
+  // Those of `files` (files_by_node) whose names, after the layer's, are one of `ends`.
+  Status remove_nodes(const std::map<std::string, std::string>& files, const std::vector<std::string>& ends);
   // Sends the command to each of the jobs at once. What comes of it, the list of jobs tells.
   void tell_jobs(std::string_view command, const std::vector<Job>& jobs);
   // Until QEMU has forgotten the jobs.
